@@ -1,0 +1,1 @@
+"""Dump to preference pairs to token shards; meets the other packages through files only."""

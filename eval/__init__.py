@@ -1,0 +1,1 @@
+"""Preference benchmarks: loaders, official protocols, style control, validity checks."""
