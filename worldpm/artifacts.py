@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,7 +65,7 @@ def source_sha256(*modules: Any) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_file(path: Path, mode: str = "w") -> Generator[IO[Any]]:
     """Open a hidden neighbour of `path` for writing; it takes the name when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -173,7 +173,7 @@ def publish_directory(hidden: Path, final: Path) -> None:
 
 
 @contextmanager
-def atomic_directory(final: Path) -> Iterator[Path]:
+def atomic_directory(final: Path) -> Generator[Path]:
     """Give an empty hidden directory that takes the name `final` when the block succeeds."""
     hidden = final.with_name(f".{final.name}.partial")
     shutil.rmtree(hidden, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -50,7 +50,7 @@ class _PlainProgress:
 
 
 @contextmanager
-def progress(description: str, total: int | None = None) -> Iterator[Progress]:
+def progress(description: str, total: int | None = None) -> Generator[Progress]:
     """Report the progress of a job that takes more than a few seconds.
 
     `total` is the number of units when it is known.

@@ -73,3 +73,7 @@ def main() -> None:
 def _fail(message: str) -> int:
     click.echo(f"error: {message}", err=True)
     return 2
+
+
+if __name__ == "__main__":
+    main()
