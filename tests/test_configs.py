@@ -36,5 +36,5 @@ def test_a_configuration_resolves_and_its_dry_run_loads_back(
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(printed, encoding="utf-8")
     config = next(argument for argument in arguments if argument.endswith(".yaml"))
-    kept = [argument for argument in arguments[: arguments.index(config)]]
+    kept = arguments[: arguments.index(config)]
     assert yaml.safe_load(_dry_run([*kept, str(resolved)])) == yaml.safe_load(printed)
