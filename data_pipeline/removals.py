@@ -1,0 +1,41 @@
+"""What the cleaning stages say about groups: narrow tables of removals and of question clusters.
+
+Stages such as deduplication and decontamination read the candidate groups and write which posts
+have to go, and why. The split stage applies all of them, in order, when it writes the final groups,
+so the text is moved once however many stages there are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+REMOVALS_SCHEMA = pa.schema(
+    [
+        ("site", pa.string()),
+        ("question_id", pa.int64()),
+        ("response_id", pa.int64()),  # null: the whole group
+        ("reason", pa.string()),
+    ]
+)
+"""`<stage>/removals/*.parquet`: at most one row a post."""
+
+CLUSTERS_SCHEMA = pa.schema(
+    [
+        ("site", pa.string()),
+        ("question_id", pa.int64()),
+        ("cluster", pa.string()),  # the group_id of the cluster's representative
+    ]
+)
+"""`<stage>/clusters/*.parquet`: questions that must stand in one split; others are alone."""
+
+
+def removals_dir(stage_dir: Path) -> Path:
+    """Where a cleaning stage writes its removals."""
+    return stage_dir / "removals"
+
+
+def clusters_dir(stage_dir: Path) -> Path:
+    """Where a cleaning stage writes its clusters."""
+    return stage_dir / "clusters"
