@@ -1,0 +1,1 @@
+"""Rewards as values: rules, trained models, and their composition with an explicit abstain."""
