@@ -1,1 +1,1 @@
-"""Sweeps, scaling-law fits, verdicts, figures and reports, from the files that runs leave."""
+"""Sweeps of training runs, scaling-law fits with intervals and verdicts, figures and the report."""
