@@ -119,7 +119,7 @@ def _code_version(modules: tuple[ModuleType, ...]) -> str:
 
 
 def prepare(stage: Stage) -> None:
-    """Make the hidden directory, or keep it with its finished tasks if it has the same fingerprint."""
+    """Make the hidden directory, or keep it with its finished tasks if it has this fingerprint."""
     partial = stage.partial_directory
     note = partial / FINGERPRINT_FILE
     if note.is_file() and note.read_text(encoding="utf-8") == stage.fingerprint:

@@ -1,0 +1,223 @@
+"""The bytes of a dump's XML, streamed out of whatever holds them: nothing is unpacked to disk.
+
+Plain files, `.gz`, `.zst` and `.7z`. For the last the `7z` program is used where there is one (its
+pipe can use several threads), else py7zr on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import gzip
+import queue
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import py7zr
+import zstandard
+from py7zr.exceptions import ArchiveError
+from py7zr.io import Py7zIO, WriterFactory
+
+from worldpm.errors import InputError
+
+CHUNK_BYTES = 4 * 1024 * 1024
+PROGRAMS = ("7zz", "7z", "7za")
+SEVEN_ZIP_MAGIC = b"7z\xbc\xaf\x27\x1c"
+
+# What decompressors raise when the bytes are not what they should be.
+DECOMPRESSION_ERRORS = (EOFError, OSError, ValueError, ArchiveError, zstandard.ZstdError)
+
+
+class DamagedArchiveError(Exception):
+    """The stream broke off; what came before it is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSource:
+    """One XML file of a site: on its own, compressed, or as a member of an archive."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The place, for messages."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The uncompressed bytes in pieces of a few megabytes.
+
+        Raises:
+            DamagedArchiveError: after the last good piece, if the compressed data is broken.
+        """
+        if self.member is not None:
+            return _archive_chunks(self.path, self.member)
+        return _file_chunks(self.path)
+
+
+def list_archive(path: Path) -> list[str]:
+    """The names of an archive's files.
+
+    Raises:
+        InputError: it is no 7z archive, is encrypted, or holds a path that leads out of it.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(SEVEN_ZIP_MAGIC))
+        if magic != SEVEN_ZIP_MAGIC:
+            if magic.startswith(b"versio"):
+                raise InputError(
+                    f"{path} is a Git LFS pointer, not the archive: run `git lfs pull`"
+                )
+            raise InputError(f"{path} is not a 7z archive: download it again, or remove it")
+        with py7zr.SevenZipFile(path) as archive:
+            if archive.needs_password():
+                raise InputError(f"{path} is encrypted: unpack it with its password first")
+            names = [entry.filename for entry in archive.list() if not entry.is_directory]
+    except (*DECOMPRESSION_ERRORS, IndexError, KeyError, TypeError) as exc:
+        raise InputError(f"{path} is a damaged 7z archive ({exc}): download it again") from exc
+    for name in names:
+        _refuse_escape(path, name)
+    return names
+
+
+def _refuse_escape(path: Path, name: str) -> None:
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        raise InputError(f"{path} holds {name!r}, a path that leads out of the archive: refused")
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    with _open_file(path) as file:
+        while True:
+            try:
+                chunk = file.read(CHUNK_BYTES)
+            except DECOMPRESSION_ERRORS as exc:
+                raise DamagedArchiveError(str(exc)) from exc
+            if not chunk:
+                return
+            yield chunk
+
+
+@contextmanager
+def _open_file(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as raw:
+        if path.suffix == ".gz":
+            with gzip.open(raw) as file:
+                yield file  # pyright: ignore[reportReturnType]
+        elif path.suffix == ".zst":
+            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as file:
+                yield file  # pyright: ignore[reportReturnType]
+        else:
+            yield raw
+
+
+def _archive_chunks(path: Path, member: str) -> Iterator[bytes]:
+    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    if program is not None:
+        return _pipe_chunks(program, path, member)
+    return _py7zr_chunks(path, member)
+
+
+def _pipe_chunks(program: str, path: Path, member: str) -> Iterator[bytes]:
+    command = [program, "x", "-so", "-bd", "--", str(path.resolve()), member]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            while chunk := process.stdout.read(CHUNK_BYTES):
+                yield chunk
+            message = process.stderr.read(4096).decode(errors="replace").strip()
+        finally:
+            process.kill()
+    if process.returncode not in (0, -9):
+        raise DamagedArchiveError(message or f"7z ended with code {process.returncode}")
+
+
+class _ReaderGoneError(Exception):
+    """The reader went away: ends the extracting thread."""
+
+
+class _QueueWriter(Py7zIO):
+    """Hands what py7zr extracts to the reading thread, a bounded number of pieces ahead."""
+
+    def __init__(
+        self, pieces: queue.Queue[bytes | BaseException | None], stop: threading.Event
+    ) -> None:
+        self._pieces = pieces
+        self._stop = stop
+        self._buffer = bytearray()
+        self._size = 0
+
+    def write(self, s: bytes | bytearray) -> int:
+        self._buffer += s
+        self._size += len(s)
+        if len(self._buffer) >= CHUNK_BYTES:
+            self.flush()
+        return len(s)
+
+    def flush(self) -> None:
+        if self._stop.is_set():
+            raise _ReaderGoneError
+        if self._buffer:
+            self._pieces.put(bytes(self._buffer))
+            self._buffer.clear()
+
+    def read(self, size: int | None = None) -> bytes:
+        del size
+        return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        del offset, whence
+        return 0
+
+    def size(self) -> int:
+        return self._size
+
+
+class _QueueFactory(WriterFactory):
+    def __init__(self, writer: _QueueWriter) -> None:
+        self._writer = writer
+
+    def create(self, filename: str) -> Py7zIO:
+        del filename
+        return self._writer
+
+
+def _py7zr_chunks(path: Path, member: str) -> Iterator[bytes]:
+    pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+    stop = threading.Event()
+    writer = _QueueWriter(pieces, stop)
+
+    def extract() -> None:
+        try:
+            with closing(py7zr.SevenZipFile(path)) as archive:
+                archive.extract(targets=[member], factory=_QueueFactory(writer))
+            writer.flush()
+            pieces.put(None)
+        except _ReaderGoneError:
+            pass
+        except DECOMPRESSION_ERRORS as exc:
+            writer.flush()
+            pieces.put(DamagedArchiveError(str(exc) or type(exc).__name__))
+        except BaseException as exc:  # noqa: BLE001  handed to the reading thread, which raises it
+            pieces.put(exc)
+
+    thread = threading.Thread(target=extract, daemon=True)
+    thread.start()
+    try:
+        while (piece := pieces.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+    finally:
+        stop.set()
+        while thread.is_alive():
+            with_piece = not pieces.empty()
+            if with_piece:
+                pieces.get()
+            thread.join(timeout=0.01)
