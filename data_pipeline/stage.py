@@ -8,6 +8,7 @@ next run continues with the tasks that have no marker, and the bytes are the sam
 from __future__ import annotations
 
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -58,9 +59,9 @@ class Stage(ABC):
         """The field's word for the step; also its key in counts and messages."""
 
     @property
-    @abstractmethod
     def modules(self) -> tuple[ModuleType, ...]:
-        """The modules whose code decides the result."""
+        """The modules beside the stage's own whose code decides the result."""
+        return ()
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
@@ -97,7 +98,7 @@ class Stage(ABC):
         """Covers settings, code and, through upstream, every input."""
         return fingerprint(
             self.name,
-            _code_version(self.modules),
+            _code_version((sys.modules[type(self).__module__], *self.modules)),
             self.settings(),
             [stage.fingerprint for stage in self.upstream()],
         )
