@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from worldpm.cli import data_generate
+
 
 @click.group()
 def command() -> None:
@@ -13,3 +15,6 @@ def command() -> None:
     worldpm data build configs/data/base.yaml source.path=DUMP output_dir=OUT
     worldpm data inspect OUT --site coffee.stackexchange.com
     """
+
+
+command.add_command(data_generate.command)
