@@ -92,8 +92,11 @@ def load_checkpoint(
     *,
     attention: AttentionBackend = "segments",
     dtype: torch.dtype | str = torch.float32,
+    device_map: str | Mapping[str, str] | None = None,
 ) -> LoadedCheckpoint:
     """Load one of our checkpoints: strict tensors, and exactly the template it was trained with.
+
+    `device_map` spreads the backbone's layers over devices, as in transformers.
 
     Raises:
         CheckpointError: a tensor, the tokenizer or the template is not as recorded.
@@ -102,7 +105,9 @@ def load_checkpoint(
     card = CheckpointCard.read(folder)
     encoder = Encoder.from_folder(folder)
     card.check_encoder(encoder, folder)
-    model = PreferenceModel.from_pretrained(folder, attention=attention, dtype=dtype)
+    model = PreferenceModel.from_pretrained(
+        folder, attention=attention, dtype=dtype, device_map=device_map
+    )
     if model.head_kind != card.head_kind:
         raise CheckpointError(f"{folder}: worldpm.json announces a {card.head_kind} head")
     return LoadedCheckpoint(model.eval(), encoder, card)

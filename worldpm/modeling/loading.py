@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +113,12 @@ def _identify_head(head: dict[str, TensorEntry], width: int, folder: Path) -> He
 
 
 def load_backbone(
-    folder: Path, config: PreTrainedConfig, *, dtype: torch.dtype, attn_implementation: str
+    folder: Path,
+    config: PreTrainedConfig,
+    *,
+    dtype: torch.dtype,
+    attn_implementation: str,
+    device_map: str | Mapping[str, str] | None = None,
 ) -> PreTrainedModel:
     """Read the backbone of an inspected folder, in memory of the model plus one shard."""
     with _quiet_transformers():
@@ -123,6 +128,7 @@ def load_backbone(
             dtype=dtype,
             attn_implementation=attn_implementation,
             use_safetensors=True,
+            device_map=device_map,
             output_loading_info=True,
         )
     missing = sorted(report["missing_keys"])

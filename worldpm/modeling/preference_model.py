@@ -106,12 +106,13 @@ class PreferenceModel(nn.Module):
         head: HeadSource = "keep",
         head_init: HeadInit = "inverse",
         seed: int = 0,
+        device_map: str | Mapping[str, str] | None = None,
     ) -> PreferenceModel:
         """Load a model folder strictly: every tensor is accounted for.
 
         `head="keep"` needs a trained head, `"new"` a language model without one, `"reset"` throws
         a trained head away. While a `HfDeepSpeedConfig` for ZeRO-3 is alive the backbone is
-        partitioned as it is read.
+        partitioned as it is read. `device_map` spreads the layers, as in transformers.
 
         Raises:
             CheckpointError: naming the tensor that is missing, unknown or of another shape.
@@ -125,18 +126,19 @@ class PreferenceModel(nn.Module):
             config,
             dtype=as_dtype(dtype),
             attn_implementation=implementation_name(attention),
+            device_map=device_map,
         )
         if head == "keep":
-            score = build_score_head(layout.head or "linear", config.hidden_size)
-            tensors = {
-                name.removeprefix("score."): read_tensor(entry, name)
-                for name, entry in layout.head_tensors.items()
-            }
-            score.load_state_dict(tensors, strict=True)
+            score = _read_head(layout, config).to(backbone.norm.weight.device)
             return cls(backbone, score, attention=attention, head_state="loaded")
         score = _new_head("linear", config, head_init, seed)
         state: HeadState = "initialised" if head == "new" else "reset"
         return cls(backbone, score, attention=attention, head_state=state)
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where token ids have to be."""
+        return self.model.get_input_embeddings().weight.device
 
     def forward(
         self,
@@ -159,7 +161,8 @@ class PreferenceModel(nn.Module):
             use_cache=False,
             packing=plan,
         ).last_hidden_state[0]
-        return self.score(hidden_TD[reward_index]).squeeze(-1)
+        end_RD = hidden_TD[reward_index.to(hidden_TD.device)]
+        return self.score(end_RD).squeeze(-1)
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations layer by layer in the backward pass."""
@@ -169,6 +172,17 @@ class PreferenceModel(nn.Module):
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """A torch type from itself or its name."""
     return dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+
+
+def _read_head(layout: CheckpointLayout, config: PreTrainedConfig) -> nn.Module:
+    assert layout.head is not None
+    head = build_score_head(layout.head, config.hidden_size)
+    tensors = {
+        name.removeprefix("score."): read_tensor(entry, name)
+        for name, entry in layout.head_tensors.items()
+    }
+    head.load_state_dict(tensors, strict=True)
+    return head
 
 
 def _new_head(kind: HeadKind, config: PreTrainedConfig, init: HeadInit, seed: int) -> nn.Module:

@@ -6,17 +6,22 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
 from worldpm.chat_template import EncodedGroup, Encoder
 from worldpm.data.packing import pack_groups
 from worldpm.data.token_group import TokenGroup
+from worldpm.errors import ConfigError
 from worldpm.modeling.attention import AttentionBackend
 from worldpm.modeling.checkpoint_card import CheckpointCard
 from worldpm.modeling.checkpoint_io import load_checkpoint
 from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.schema import Group
+
+# The device name that spreads a model over all GPUs.
+SHARDED = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +35,29 @@ class GroupScores:
     prompt_tokens_cut: int
     response_tokens_cut: tuple[int, ...]
 
+    @classmethod
+    def of(cls, group: Group, encoded: EncodedGroup, scores: Sequence[float]) -> GroupScores:
+        """Join a group's scores with the lengths that were scored."""
+        return cls(
+            group.group_id,
+            tuple(scores),
+            len(encoded.prompt_ids),
+            tuple(len(ids) for ids in encoded.response_ids),
+            encoded.prompt_tokens_cut,
+            tuple(encoded.response_tokens_cut),
+        )
+
+
+class GroupScorer(Protocol):
+    """Whatever turns groups into scores: a model in this process, or one behind a server."""
+
+    def score(self, groups: Sequence[Group]) -> list[GroupScores]:
+        """Score every response of every group, in order."""
+        ...
+
 
 class Scorer:
-    """Scores groups; a group's scores do not depend on what else is scored with it."""
+    """Scores groups in this process; a group's scores do not depend on its company."""
 
     def __init__(
         self,
@@ -44,10 +69,11 @@ class Scorer:
         max_tokens: int | None = None,
         token_budget: int = 16384,
     ) -> None:
-        self.model = model.to(device).eval()
+        # A model spread over several devices stays where it is; its inputs go to the first.
+        self.model = model.eval() if device == SHARDED else model.to(device).eval()
+        self.device = model.input_device
         self.encoder = encoder
         self.card = card
-        self.device = torch.device(device)
         self.max_tokens = max_tokens or card.max_tokens
         self.token_budget = token_budget
 
@@ -60,17 +86,25 @@ class Scorer:
         dtype: str = "float32",
         max_tokens: int | None = None,
         token_budget: int = 16384,
-        attention: AttentionBackend = "segments",
+        attention: AttentionBackend | None = None,
     ) -> Scorer:
         """Load a checkpoint folder of ours.
 
+        `device` is `cpu`, `cuda`, `cuda:1`, …, or `auto`, which spreads the layers over all GPUs.
         `max_tokens` bounds a prompt with one response (default: what the model was trained with),
-        `token_budget` the tokens of one forward pass.
+        `token_budget` the tokens of one forward pass. `attention` is chosen for the device.
 
         Raises:
             CheckpointError: the folder cannot be loaded exactly.
+            ConfigError: the device is not there.
         """
-        loaded = load_checkpoint(folder, attention=attention, dtype=dtype)
+        check_device(device)
+        loaded = load_checkpoint(
+            Path(folder),
+            attention=attention or "segments",
+            dtype=dtype,
+            device_map=SHARDED if device == SHARDED else None,
+        )
         return cls(
             loaded.model,
             loaded.encoder,
@@ -100,41 +134,45 @@ class Scorer:
             self.encoder.encode(group.prompt, group.responses, self.max_tokens) for group in groups
         ]
         scores = self.score_encoded(encoded)
-        return [
-            GroupScores(
-                group.group_id,
-                tuple(group_scores),
-                len(ids.prompt_ids),
-                tuple(len(response) for response in ids.response_ids),
-                ids.prompt_tokens_cut,
-                tuple(ids.response_tokens_cut),
-            )
-            for group, ids, group_scores in zip(groups, encoded, scores, strict=True)
-        ]
+        return [GroupScores.of(*parts) for parts in zip(groups, encoded, scores, strict=True)]
 
     def score_encoded(self, encoded: Sequence[EncodedGroup]) -> list[list[float]]:
-        """Score groups of token ids."""
+        """Score groups of token ids; `[group][response]`."""
         scores: list[list[float]] = [[math.nan] * len(ids.response_ids) for ids in encoded]
         for pieces in _micro_batches(encoded, self.token_budget):
-            row = pack_groups([piece.tokens for piece in pieces])
-            rewards = iter(
-                self._forward(row.input_ids, row.position_ids, row.segments, row.reward_index)
-            )
+            rewards = iter(self._score_row([piece.tokens for piece in pieces]))
             for piece in pieces:
                 for index in piece.responses:
                     scores[piece.group][index] = next(rewards)
         return scores
 
-    def _forward(self, *arrays: object) -> list[float]:
-        input_ids, position_ids, segments, reward_index = map(torch.as_tensor, arrays)
+    def _score_row(self, groups: Sequence[TokenGroup]) -> list[float]:
+        row = pack_groups(groups)
         with torch.inference_mode():
             rewards_R = self.model(
-                input_ids.to(self.device),
-                position_ids.to(self.device),
-                segments,
-                reward_index.to(self.device),
+                self._to_device(row.input_ids),
+                self._to_device(row.position_ids),
+                torch.from_numpy(row.segments),
+                self._to_device(row.reward_index),
             )
         return rewards_R.tolist()
+
+    def _to_device(self, array: Any) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before a large model is read.
+
+    Raises:
+        ConfigError: naming the device.
+    """
+    if device == "cpu":
+        return
+    if device.split(":")[0] not in ("cuda", SHARDED):
+        raise ConfigError(f"device is {device!r}: known are cpu, cuda, cuda:N and auto")
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device is {device!r}, but torch finds no GPU here: use cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +186,7 @@ class _Piece:
 
 def _micro_batches(encoded: Sequence[EncodedGroup], budget: int) -> Iterator[list[_Piece]]:
     pieces = [piece for number, ids in enumerate(encoded) for piece in _cut(number, ids, budget)]
+    # Longest first: what does not fit in memory fails at once, and the last row is not a long one.
     pieces.sort(key=lambda piece: -piece.tokens.num_tokens)
     batch: list[_Piece] = []
     total = 0
