@@ -33,7 +33,7 @@ class FilterConfig(ConfigModel):
     """Answers by the asker, who can accept but not vote for them."""
     min_votes: int | None = None
     """Least net votes of an answer; null sets no limit."""
-    min_age_days: float | None = Field(None, ge=0)
+    min_age_days: float | None = Field(default=None, ge=0)
     """Least time between an answer and the end of its site's dump: young answers lack votes."""
 
 
@@ -43,8 +43,8 @@ class PairingConfig(ConfigModel):
     policy: PairPolicy = "one_random_pair"
     min_margin: int = 1
     """Least difference of the two scores (net votes, + `accepted_bonus` for the accepted one)."""
-    accepted_bonus: int = Field(1, ge=0)
-    max_pairs_per_question: int | None = Field(10, ge=1)
+    accepted_bonus: int = Field(default=1, ge=0)
+    max_pairs_per_question: int | None = Field(default=10, ge=1)
     """Keeps as many, drawn by keyed hash; `one_random_pair` always keeps one."""
 
     @field_validator("min_margin")
@@ -65,26 +65,26 @@ class NearDuplicatesConfig(ConfigModel):
     """Near-duplicates: MinHash over word n-grams, then the exact Jaccard similarity."""
 
     enabled: bool = True
-    threshold: float = Field(0.8, gt=0, le=1)
+    threshold: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of the sets of word n-grams from which two texts are one."""
-    ngram: int = Field(5, ge=1)
-    num_bands: int = Field(16, ge=1)
-    rows_per_band: int = Field(8, ge=1)
+    ngram: int = Field(default=5, ge=1)
+    num_bands: int = Field(default=16, ge=1)
+    rows_per_band: int = Field(default=8, ge=1)
 
 
 class DecontaminationConfig(ConfigModel):
     """Overlap with benchmarks: word n-grams shared with a prompt or response."""
 
-    ngram: int = Field(13, ge=1)
-    benchmarks: dict[str, Path] = {}
+    ngram: int = Field(default=13, ge=1)
+    benchmarks: dict[str, Path] = Field(default_factory=dict[str, Path])
     """Name to a group file (.jsonl, .parquet) of a benchmark; empty does nothing."""
 
 
 class SplitConfig(ConfigModel):
     """Shares of the question clusters that are held out."""
 
-    validation: float = Field(0.02, ge=0, lt=1)
-    test: float = Field(0.02, ge=0, lt=1)
+    validation: float = Field(default=0.02, ge=0, lt=1)
+    test: float = Field(default=0.02, ge=0, lt=1)
     held_out_sites: tuple[str, ...] = ()
     """Hosts of which every question goes to `test`."""
 
@@ -96,30 +96,30 @@ class TokenizerConfig(ConfigModel):
     """A Hugging Face model or tokenizer folder; null trains one."""
     template: str | None = None
     """The chat template's name, for folders that carry none of ours."""
-    vocab_size: int = Field(8192, ge=300)
-    training_megabytes: float = Field(32, gt=0)
+    vocab_size: int = Field(default=8192, ge=300)
+    training_megabytes: float = Field(default=32, gt=0)
     """How much text of the train split, in global order, the tokenizer is trained on."""
 
 
 class ShardConfig(ConfigModel):
     """The token shards that training reads."""
 
-    max_tokens: int = Field(2048, ge=64)
+    max_tokens: int = Field(default=2048, ge=64)
     """Context: prompt and one response together (the paper: 2,048)."""
-    groups_per_shard: int = Field(8192, ge=64)
+    groups_per_shard: int = Field(default=8192, ge=64)
 
 
 class ExecutorConfig(ConfigModel):
     """Who does the tasks. The bytes of the output do not depend on it."""
 
     kind: Literal["local", "slurm", "ray"] = "local"
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
     """Processes on this machine, or Ray tasks at once; null takes every core."""
-    memory_gb: float = Field(8, gt=0)
+    memory_gb: float = Field(default=8, gt=0)
     """Shared by the workers of one machine; SQL beyond it spills to disk."""
-    rank: int | None = Field(None, ge=0)
+    rank: int | None = Field(default=None, ge=0)
     """slurm: this process's number; null reads SLURM_ARRAY_TASK_ID."""
-    world_size: int | None = Field(None, ge=1)
+    world_size: int | None = Field(default=None, ge=1)
     """slurm: how many processes take part; null reads SLURM_ARRAY_TASK_COUNT."""
     ray_address: str | None = None
     """ray: the cluster; null starts one on this machine."""
@@ -132,7 +132,7 @@ class DataConfig(ConfigModel):
     output_dir: Path
     seed: int = 0
     """Keys every draw: pairs, splits and the global order."""
-    buckets: int | None = Field(None, ge=1)
+    buckets: int | None = Field(default=None, ge=1)
     """Files that questions are spread over, a power of two; null: one per 500,000 posts."""
     filters: FilterConfig = FilterConfig()
     pairing: PairingConfig = PairingConfig()

@@ -1,5 +1,8 @@
 """Questions and answers of a dump as a typed Arrow table."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of its compute module when it is imported)
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -41,9 +44,10 @@ LATEST_LICENCE = "CC BY-SA 4.0"
 UNDATED_LICENCE = "CC BY-SA"
 
 _ATTRIBUTES = (
-    "Id PostTypeId ParentId AcceptedAnswerId CreationDate Score Body OwnerUserId OwnerDisplayName "
-    "Title Tags ClosedDate CommunityOwnedDate ContentLicense DeletionDate"
-).split()
+    *("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "CreationDate", "Score", "Body"),
+    *("OwnerUserId", "OwnerDisplayName", "Title", "Tags", "ClosedDate", "CommunityOwnedDate"),
+    *("ContentLicense", "DeletionDate"),
+)
 _COLUMNS = [(name, f" {name}=") for name in _ATTRIBUTES]
 _ESCAPED = ("Body", "Title", "Tags", "OwnerDisplayName")
 

@@ -1,0 +1,44 @@
+"""The SQL of the build, one statement or a few a file, and the connection that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+SQL_DIR = Path(__file__).parent
+
+
+@contextmanager
+def connect(memory_mb: int, spill_dir: Path) -> Generator[duckdb.DuckDBPyConnection]:
+    """An in-memory database of one thread that spills into `spill_dir` beyond its memory."""
+    connection = duckdb.connect(
+        config={
+            "threads": 1,
+            "memory_limit": f"{memory_mb}MB",
+            "temp_directory": str(spill_dir / ".spill"),
+            "preserve_insertion_order": True,
+        }
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def run_file(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    variables: Mapping[str, object] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """Run `<name>.sql`; its `getvariable('x')` are `variables`, which stay set."""
+    for key, value in (variables or {}).items():
+        connection.execute(f"SET VARIABLE {key} = ?", [value])
+    return connection.execute((SQL_DIR / f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def sql_files() -> dict[str, str]:
+    """The text of every SQL file, for fingerprints."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(SQL_DIR.glob("*.sql"))}
