@@ -118,9 +118,10 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What its authors publish: a loader for the folder `folders[0]` (or the next that exists).
+    """What its authors publish: a loader for the first of `folders` and `name` that exists.
 
-    `item_ids` and `response_order` tell people how to write a file of scores for it.
+    With `marker_files` a folder counts only if it holds one of them. `item_ids` and
+    `response_order` tell people how to write a file of scores for it.
     """
 
     name: str
@@ -132,11 +133,16 @@ class Source:
     response_order: str
     hub_id: str | None = None
     folders: tuple[str, ...] = ()
+    marker_files: tuple[str, ...] = ()
 
     def folder(self, data_dir: Path) -> Path | None:
         """Where the source lies below `data_dir`, or None."""
         candidates = [data_dir / name for name in (*self.folders, self.name)]
-        return next((path for path in candidates if path.is_dir()), None)
+        return next((path for path in candidates if self._is_here(path)), None)
+
+    def _is_here(self, path: Path) -> bool:
+        markers = self.marker_files
+        return path.is_dir() and (not markers or any((path / name).is_file() for name in markers))
 
 
 def lies_under(subset: str, names: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ PAIRS = {0: FIRST_BETTER, 1: SECOND_BETTER, 2: ()}
 
 
 def load(folder: Path) -> Iterator[Item]:
-    """Read `test/testdata_pairwise.jsonl`: label 0 first, 1 second, 2 tie (an item without pairs)."""
+    """Read `test/testdata_pairwise.jsonl`: label 0 first, 1 second, 2 tie (then no pair)."""
     for index, row in enumerate(read_lines(folder / "test" / "testdata_pairwise.jsonl")):
         yield Item(
             item_id=str(index),
