@@ -29,3 +29,37 @@ class FitConfig(ConfigModel):
     bootstrap: BootstrapConfig = BootstrapConfig()
     max_extrapolation_factor: float = Field(default=8.0, ge=1)
     predict_at: tuple[float, ...] = ()
+
+
+class RulesConfig(ConfigModel):
+    """The pre-registered rules: what is fitted, and when a verdict is given.
+
+    `flat_slope` is in units of ln loss per ln D: 0.01 is 0.7 % of the loss per doubling.
+    """
+
+    curve_delta: float = Field(default=0.01, gt=0)
+    joint_delta: float = Field(default=1e-3, gt=0)
+    flat_slope: float = Field(default=0.01, gt=0)
+    min_pairs: int = Field(default=1, ge=1)
+    extrapolate: tuple[float, ...] = (2.0, 4.0)
+    max_extrapolation_factor: float = Field(default=8.0, ge=1)
+
+
+class ReportConfig(ConfigModel):
+    """`worldpm scaling report`: from run directories to figures, fits and the page.
+
+    `test_sets` keeps only the named ones (a row re-derived alone has another Holm family); `best_of_n`
+    and `finetuning` are files of the evaluation, for the figures 6 and 7.
+    """
+
+    runs: Path
+    output_dir: Path
+    title: str = "Scaling of preference models"
+    test_sets: tuple[str, ...] | None = None
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    rules: RulesConfig = RulesConfig()
+    data_card: Path | None = None
+    best_of_n: Path | None = None
+    finetuning: Path | None = None
+    png_dpi: int = Field(default=150, ge=50, le=600)
+    num_workers: int = Field(default=2, ge=1, le=64)

@@ -12,8 +12,8 @@ from itertools import product
 
 import numpy as np
 
-from scaling.power_law import bounds_hit, condition_number, convergence_share
-from scaling.robust_fit import Array, PredictLog, huber, minimise
+from scaling.power_law import bounds_hit, condition_number
+from scaling.robust_fit import Array, PredictLog, huber, minimise, multi_start
 from worldpm.errors import FitError
 
 PARAMETER_NAMES = ("E", "A", "B", "alpha", "beta")
@@ -76,19 +76,18 @@ def fit_joint(points: JointPoints, *, delta: float) -> JointFit:
     centres = float(log_n.mean()), float(log_d.mean())
     predict = _predictor(log_n - centres[0], log_d - centres[1])
     lower, upper = _bounds(y)
-    batch = minimise(predict, _starts(y), y, delta=delta, lower=lower, upper=upper)
-    best = int(batch.objective.argmin())
-    theta = batch.theta[best]
+    best = multi_start(predict, _starts(y), y, delta=delta, lower=lower, upper=upper)
+    theta = best.theta
     return JointFit(
         theta=tuple(theta.tolist()),
         centres=centres,
         parameters=dict(
             zip(PARAMETER_NAMES, natural_parameters(theta[None], centres)[0].tolist(), strict=True)
         ),
-        objective=float(batch.objective[best]),
+        objective=best.objective,
         num_points=len(y),
         num_sizes=len(np.unique(points.num_params)),
-        convergence_share=convergence_share(batch),
+        convergence_share=best.convergence_share,
         bounds_hit=bounds_hit(PARAMETER_NAMES, theta, lower, upper),
         condition_number=condition_number(predict(theta[None])[1][0]),
     )

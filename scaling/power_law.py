@@ -20,10 +20,9 @@ from itertools import product
 
 import numpy as np
 
-from scaling.robust_fit import Array, FitBatch, minimise, objective_and_gradient
+from scaling.robust_fit import Array, minimise, multi_start
 from worldpm.errors import FitError
 
-SHARE_TOLERANCE = 0.01  # a start "reaches the optimum" within 1 % of the best objective
 RSS_FLOOR = 1e-24  # a fit through exact points: keeps its criteria finite
 MIN_LEVEL = 1e-3  # a log-linear line may not cross zero inside the points
 
@@ -86,7 +85,7 @@ def fit_curve(form: Form, num_samples: Array, loss: Array, *, delta: float) -> C
     centre = float(log_samples.mean())
     x = log_samples - centre
     lower, upper = form.bounds(x, y)
-    batch = minimise(
+    best = multi_start(
         lambda theta: form.predict_log(theta, x),
         form.starts(x, y),
         y,
@@ -94,8 +93,7 @@ def fit_curve(form: Form, num_samples: Array, loss: Array, *, delta: float) -> C
         lower=lower,
         upper=upper,
     )
-    best = int(batch.objective.argmin())
-    theta = batch.theta[best]
+    theta = best.theta
     predicted, jacobian = form.predict_log(theta[None], x)
     rss = max(float(((y - predicted[0]) ** 2).sum()), RSS_FLOOR)
     aicc, bic = information_criteria(rss, len(y), form.num_parameters)
@@ -106,12 +104,12 @@ def fit_curve(form: Form, num_samples: Array, loss: Array, *, delta: float) -> C
         parameters=dict(
             zip(form.parameter_names, form.natural(theta[None], centre)[0].tolist(), strict=True)
         ),
-        objective=float(batch.objective[best]),
+        objective=best.objective,
         num_points=len(y),
         rss=rss,
         aicc=aicc,
         bic=bic,
-        convergence_share=convergence_share(batch),
+        convergence_share=best.convergence_share,
         bounds_hit=bounds_hit(form.parameter_names, theta, lower, upper),
         condition_number=condition_number(jacobian[0]),
     )
@@ -171,12 +169,6 @@ def information_criteria(
     if spare <= 0:
         return None, bic
     return float(deviance + 2 * count + 2 * count * (count + 1) / spare), bic
-
-
-def convergence_share(batch: FitBatch) -> float:
-    """The share of starts that end within 1 % of the best objective."""
-    best = batch.objective.min()
-    return float((batch.objective <= best * (1 + SHARE_TOLERANCE) + 1e-15).mean())
 
 
 def bounds_hit(names: tuple[str, ...], theta: Array, lower: Array, upper: Array) -> tuple[str, ...]:
@@ -279,8 +271,8 @@ def _offset_starts(x: Array, y: Array) -> Array:
 
 def _broken_starts(x: Array, y: Array) -> Array:
     lowest, starts = np.exp(y.min()), list[list[float]]()
-    places = np.quantile(x, (0.2, 0.4, 0.6, 0.8))
-    grid = product((0.01, 0.6, 0.95), places, (0.0, 0.2), (0.3, 1.5, -0.3), (-1.5, 0.0))
+    places = np.quantile(x, (0.25, 0.5, 0.75))
+    grid = product((0.01, 0.8), places, (0.0, 0.2), (0.3, 1.5, -0.3), (-1.5, 0.0))
     for fraction, place, before, after, log_width in grid:
         above = np.log(np.maximum(np.exp(y) - fraction * lowest, 1e-9))
         bend = after * np.exp(log_width) * np.logaddexp(0.0, (x - place) / np.exp(log_width))
@@ -362,15 +354,3 @@ FORMS: dict[str, Form] = {
         ),
     )
 }
-
-__all__ = [
-    "FORMS",
-    "CurveFit",
-    "Form",
-    "check_points",
-    "fit_curve",
-    "held_out_error",
-    "information_criteria",
-    "objective_and_gradient",
-    "refit_resamples",
-]

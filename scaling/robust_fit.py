@@ -20,7 +20,12 @@ PredictLog = Callable[[Array], tuple[Array, Array]]
 """θ_BK → predictions of the log loss [B, n] and their gradient by θ [B, n, K]."""
 
 MAX_ITERATIONS = 300
+SCREENING_ITERATIONS = 40
+NUM_SETTLED = 4
+SHARE_TOLERANCE = 0.01  # a start "reaches the optimum" within 1 % of the best objective
+TINY_OBJECTIVE = 1e-15  # exact points: every objective is rounding error
 STEP_TOLERANCE = 1e-11
+GAIN_TOLERANCE = 1e-12  # relative, in one step
 INITIAL_DAMPING = 1.0
 SMALLEST_DAMPING = 1e-9
 LARGEST_DAMPING = 1e9
@@ -63,6 +68,7 @@ def minimise(
     weights: Array | None = None,
     lower: Array | None = None,
     upper: Array | None = None,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> FitBatch:
     """Fit every row of a batch from its own start.
 
@@ -77,6 +83,7 @@ def minimise(
         delta: δ of the Huber loss, in units of log loss.
         weights: [B, n], [n] or None for ones; resampling counts go here.
         lower, upper: box [K] that θ is kept in.
+        max_iterations: rows that have not settled by then stay where they are.
     """
     num_rows, num_parameters = start.shape
     shape = (num_rows, log_loss.shape[-1])
@@ -90,10 +97,40 @@ def minimise(
     )
     state = _State.begin(problem, problem.clip(start))
     num_iterations = 0
-    while num_iterations < MAX_ITERATIONS and not state.converged.all():
+    while num_iterations < max_iterations and not state.converged.all():
         _advance(problem, state, np.flatnonzero(~state.converged))
         num_iterations += 1
     return FitBatch(state.theta, state.objective, state.converged, num_iterations)
+
+
+@dataclass(frozen=True, slots=True)
+class MultiStart:
+    """The best optimum of many starts: θ [K], the objective, the share of starts that reach it."""
+
+    theta: Array
+    objective: float
+    convergence_share: float
+
+
+def multi_start(
+    predict: PredictLog, starts: Array, log_loss: Array, *, delta: float, lower: Array, upper: Array
+) -> MultiStart:
+    """Fit one data set [n] from many starts [S, K].
+
+    All starts advance a little, the best few then settle: a start that is behind by then does not
+    count among those that reach the optimum (within 1 % of its objective).
+    """
+    first = minimise(
+        predict, starts, log_loss, delta=delta, lower=lower, upper=upper,
+        max_iterations=SCREENING_ITERATIONS,
+    )  # fmt: skip
+    leading = np.argsort(first.objective)[:NUM_SETTLED]
+    last = minimise(predict, first.theta[leading], log_loss, delta=delta, lower=lower, upper=upper)
+    objective = first.objective.copy()
+    objective[leading] = np.minimum(objective[leading], last.objective)
+    best = int(last.objective.argmin())
+    reached = objective <= last.objective[best] * (1 + SHARE_TOLERANCE) + TINY_OBJECTIVE
+    return MultiStart(last.theta[best], float(last.objective[best]), float(reached.mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +185,7 @@ def _advance(problem: _Problem, state: _State, active: NDArray[np.intp]) -> None
     tiny_step = np.abs(trial - theta).max(axis=-1) <= STEP_TOLERANCE * (
         1.0 + np.abs(theta).max(axis=-1)
     )
-    no_gain = better & (before - objective <= 1e-13 * before) & (damping < INITIAL_DAMPING)
+    no_gain = better & (before - objective <= GAIN_TOLERANCE * before) & (damping < INITIAL_DAMPING)
     state.converged[active] = tiny_step | no_gain | (damping > LARGEST_DAMPING)
     state.damping[active] = np.clip(damping, SMALLEST_DAMPING, 10 * LARGEST_DAMPING)
 

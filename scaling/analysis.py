@@ -1,0 +1,337 @@
+"""From score tables to curves, fits with intervals, and verdicts: everything the report says.
+
+The order matters: curves and trends of every test set first, then Holm's correction over the sets,
+then verdicts and emergence.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scaling.collect import ScoreTable
+from scaling.config import BootstrapConfig, RulesConfig
+from scaling.joint_law import (
+    JointFit,
+    JointPoints,
+    compute_exponent,
+    fit_joint,
+    refit_joint,
+)
+from scaling.loss_series import SERIES, ItemLosses, SeriesName
+from scaling.power_law import (
+    FORMS,
+    CurveFit,
+    fit_curve,
+    held_out_error,
+    refit_resamples,
+)
+from scaling.resampling import Curve, add_training_noise, make_curves, resample_item_means
+from scaling.robust_fit import Array
+from scaling.verdict import (
+    MIN_POINTS,
+    Emergence,
+    Trend,
+    Verdict,
+    call_calibration,
+    clearly_broken,
+    find_emergence,
+    holm,
+    judge,
+    trend,
+)
+from worldpm.errors import FitError
+
+SMOOTH_FORMS = ("constant", "log_linear", "pure_power", "offset_power")
+
+
+@dataclass(slots=True)
+class CurveAnalysis:
+    """One size on one test set and series: what was measured, fitted and concluded."""
+
+    curve: Curve
+    bands: Array  # [2, n], item and seed sampling only
+    fits: dict[str, CurveFit] = field(default_factory=dict[str, CurveFit])
+    held_out: dict[str, float | None] = field(default_factory=dict[str, float | None])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    selected: str | None = None
+    parameter_intervals: dict[str, tuple[float, float]] = field(
+        default_factory=dict[str, tuple[float, float]]
+    )
+    extrapolations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    training_noise: float = 0.0
+    tendency: Trend | None = None
+    adjusted_p: float = 1.0
+    verdict: Verdict = "undecided"
+    evidence: str = ""
+
+
+@dataclass(slots=True)
+class JointAnalysis:
+    """The joint law of one test set, or why it is refused."""
+
+    refused: str = ""
+    fit: JointFit | None = None
+    intervals: dict[str, tuple[float, float]] = field(
+        default_factory=dict[str, tuple[float, float]]
+    )
+    points: JointPoints | None = None
+    flops_per_param_sample: float = 0.0
+
+
+@dataclass(slots=True)
+class SeriesAnalysis:
+    """All sizes of one series, from small to large."""
+
+    curves: list[CurveAnalysis]
+    joint: JointAnalysis
+    emergence: list[Emergence] = field(default_factory=list[Emergence])
+
+
+@dataclass(slots=True)
+class SetAnalysis:
+    """One test set: loss series by name, accuracy, and sizes whose raw rise is calibration only."""
+
+    test_set: str
+    kind: str
+    num_items: int
+    num_pairs: int
+    series: dict[SeriesName, SeriesAnalysis]
+    accuracy: list[CurveAnalysis]
+    calibration: list[str] = field(default_factory=list[str])
+
+
+def analyse_set(
+    table: ScoreTable, losses: ItemLosses, bootstrap: BootstrapConfig, rules: RulesConfig
+) -> SetAnalysis:
+    """Curves, fits and trends of one test set; verdicts wait for the other sets."""
+    seed = derived_seed(bootstrap.seed, table.test_set)
+    *loss_means, accuracy_means = resample_item_means(
+        [*(losses.losses[name] for name in SERIES), losses.correct_PI],
+        losses.weight_I,
+        num_resamples=bootstrap.num_resamples,
+        seed=seed,
+    )
+    series: dict[SeriesName, SeriesAnalysis] = {}
+    for name, resampled in zip(SERIES, loss_means, strict=True):
+        curves = make_curves(table.points, losses.mean_loss(name), resampled, seed=seed)
+        analyses = [analyse_curve(curve, bootstrap, rules) for curve in curves]
+        series[name] = SeriesAnalysis(analyses, analyse_joint(curves, bootstrap, rules))
+    accuracy = make_curves(table.points, losses.accuracy(), accuracy_means, seed=seed)
+    return SetAnalysis(
+        test_set=table.test_set,
+        kind=table.kind,
+        num_items=len(table.item_ids),
+        num_pairs=len(table.item_Q),
+        series=series,
+        accuracy=[_analyse_accuracy(curve, bootstrap) for curve in accuracy],
+    )
+
+
+def derived_seed(seed: int, *names: str) -> int:
+    """A seed of its own for each named part, the same in every run and for every subset."""
+    return zlib.crc32("/".join((str(seed), *names)).encode())
+
+
+def analyse_curve(curve: Curve, bootstrap: BootstrapConfig, rules: RulesConfig) -> CurveAnalysis:
+    """Fits of every form, the trend, and intervals of the form that AICc selects."""
+    result = CurveAnalysis(curve, _bands(curve.resampled, bootstrap.confidence))
+    if len(curve.value) < 2:
+        result.refused["all forms"] = f"{len(curve.value)} point, at least 2 are needed"
+        return result
+    _fit_forms(result, rules.curve_delta)
+    smooth = _best_form(result.fits, SMOOTH_FORMS)
+    log_value, log_resampled = np.log(curve.value), np.log(curve.resampled)
+    if smooth is not None:
+        log_resampled, result.training_noise = add_training_noise(
+            log_value,
+            log_resampled,
+            np.log(result.fits[smooth].predict(curve.num_samples)),
+            FORMS[smooth].num_parameters,
+            seed=derived_seed(bootstrap.seed, curve.size, "training noise"),
+        )
+    log_samples = np.log(curve.num_samples)
+    result.tendency = trend(log_samples, log_value, log_resampled, confidence=bootstrap.confidence)
+    result.selected = "broken_power" if _is_broken(result) else smooth
+    if result.selected is not None:
+        _intervals_of_selected(result, np.exp(log_resampled), bootstrap, rules)
+    return result
+
+
+def analyse_joint(
+    curves: Sequence[Curve], bootstrap: BootstrapConfig, rules: RulesConfig
+) -> JointAnalysis:
+    """The joint law over all sizes; resamples draw items, seeds and points."""
+    points = JointPoints(
+        num_params=np.repeat(
+            [float(curve.num_params_non_embedding) for curve in curves],
+            [len(curve.value) for curve in curves],
+        ),
+        num_samples=np.concatenate([curve.num_samples for curve in curves]),
+        loss=np.concatenate([curve.value for curve in curves]),
+    )
+    try:
+        fit = fit_joint(points, delta=rules.joint_delta)
+    except FitError as exc:
+        return JointAnalysis(refused=str(exc))
+    count = len(points.loss)
+    rng = np.random.default_rng(derived_seed(bootstrap.seed, "joint"))
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=bootstrap.num_resamples)
+    log_losses = np.log(np.concatenate([curve.resampled for curve in curves], axis=1))
+    resampled = refit_joint(
+        fit, points, log_losses, weights.astype(np.float64), delta=rules.joint_delta
+    )
+    columns = dict(zip(fit.parameters, resampled.T, strict=True))
+    columns["compute_optimal_size_exponent"] = compute_exponent(resampled[:, 3], resampled[:, 4])
+    flops = np.concatenate([curve.flops for curve in curves])
+    return JointAnalysis(
+        fit=fit,
+        points=points,
+        intervals={
+            name: _interval(values, bootstrap.confidence) for name, values in columns.items()
+        },
+        flops_per_param_sample=float(np.median(flops / (points.num_params * points.num_samples))),
+    )
+
+
+def conclude(sets: Sequence[SetAnalysis], bootstrap: BootstrapConfig, rules: RulesConfig) -> None:
+    """Give every curve its verdict, in place: Holm over test sets, then emergence, calibration.
+
+    The family is the benchmark sets at one size in one series; the in-distribution control stands
+    alone.
+    """
+    for name in SERIES:
+        _correct(sets, name)
+        for one_set in sets:
+            series = one_set.series[name]
+            for analysis in series.curves:
+                _give_verdict(analysis, bootstrap, rules)
+            series.emergence = _emergence(series.curves, bootstrap.confidence)
+    for one_set in sets:
+        rows = zip(
+            one_set.series["raw"].curves,
+            one_set.series["temperature"].curves,
+            one_set.accuracy,
+            strict=True,
+        )
+        one_set.calibration = [
+            raw.curve.size
+            for raw, scaled, accuracy in rows
+            if accuracy.tendency is not None
+            and call_calibration(raw.verdict, scaled.verdict, accuracy.tendency)
+        ]
+
+
+def _correct(sets: Sequence[SetAnalysis], name: SeriesName) -> None:
+    families: dict[str, list[CurveAnalysis]] = {}
+    for one_set in sets:
+        for analysis in one_set.series[name].curves:
+            if analysis.tendency is None:
+                continue
+            if one_set.kind == "in_distribution":
+                analysis.adjusted_p = analysis.tendency.p_value
+            else:
+                families.setdefault(analysis.curve.size, []).append(analysis)
+    for family in families.values():
+        p_values = [member.tendency.p_value for member in family if member.tendency is not None]
+        for member, adjusted in zip(family, holm(p_values), strict=True):
+            member.adjusted_p = adjusted
+
+
+def _give_verdict(analysis: CurveAnalysis, bootstrap: BootstrapConfig, rules: RulesConfig) -> None:
+    if analysis.tendency is None:
+        analysis.evidence = f"{len(analysis.curve.value)} points; a verdict needs {MIN_POINTS}"
+        return
+    analysis.verdict, analysis.evidence = judge(
+        analysis.tendency,
+        adjusted_p=analysis.adjusted_p,
+        num_points=len(analysis.curve.value),
+        breaks=analysis.selected == "broken_power",
+        flat_slope=rules.flat_slope,
+        confidence=bootstrap.confidence,
+    )
+
+
+def _emergence(curves: Sequence[CurveAnalysis], confidence: float) -> list[Emergence]:
+    judged = [analysis for analysis in curves if analysis.tendency is not None]
+    return find_emergence(
+        [analysis.curve.size for analysis in judged],
+        [analysis.verdict for analysis in judged],
+        [analysis.tendency for analysis in judged if analysis.tendency is not None],
+        confidence=confidence,
+    )
+
+
+def _fit_forms(result: CurveAnalysis, delta: float) -> None:
+    curve = result.curve
+    for form in FORMS.values():
+        try:
+            result.fits[form.name] = fit_curve(form, curve.num_samples, curve.value, delta=delta)
+        except FitError as exc:
+            result.refused[form.name] = str(exc)
+            continue
+        result.held_out[form.name] = held_out_error(
+            form, curve.num_samples, curve.value, delta=delta
+        )
+
+
+def _best_form(fits: Mapping[str, CurveFit], names: Sequence[str]) -> str | None:
+    scored = {
+        name: aicc for name in names if name in fits and (aicc := fits[name].aicc) is not None
+    }
+    return min(scored, key=lambda name: scored[name]) if scored else None
+
+
+def _is_broken(result: CurveAnalysis) -> bool:
+    return clearly_broken({name: (fit.aicc, fit.bic) for name, fit in result.fits.items()})
+
+
+def _intervals_of_selected(
+    result: CurveAnalysis, resampled: Array, bootstrap: BootstrapConfig, rules: RulesConfig
+) -> None:
+    assert result.selected is not None
+    curve, fit, form = result.curve, result.fits[result.selected], FORMS[result.selected]
+    theta_RK = refit_resamples(fit, curve.num_samples, resampled, delta=rules.curve_delta)
+    natural_RK = form.natural(theta_RK, fit.centre)
+    result.parameter_intervals = {
+        name: _interval(natural_RK[:, column], bootstrap.confidence)
+        for column, name in enumerate(form.parameter_names)
+    }
+    largest = float(curve.num_samples.max())
+    for factor in rules.extrapolate:
+        row: dict[str, Any] = {"factor": factor, "num_samples": factor * largest}
+        if factor > rules.max_extrapolation_factor:
+            row["refused"] = f"beyond {rules.max_extrapolation_factor:g} × the largest D"
+        else:
+            at = np.array([np.log(factor * largest) - fit.centre])
+            predicted = np.exp(form.predict_log(theta_RK, at)[0][:, 0])
+            row["loss"] = float(fit.predict(np.array([factor * largest]))[0])
+            row["interval"] = _interval(predicted, bootstrap.confidence)
+        result.extrapolations.append(row)
+
+
+def _analyse_accuracy(curve: Curve, bootstrap: BootstrapConfig) -> CurveAnalysis:
+    result = CurveAnalysis(curve, _bands(curve.resampled, bootstrap.confidence))
+    if len(curve.value) >= 2:
+        result.tendency = trend(
+            np.log(curve.num_samples),
+            curve.value,
+            curve.resampled,
+            confidence=bootstrap.confidence,
+        )
+    return result
+
+
+def _bands(resampled: Array, confidence: float) -> Array:
+    tail = 100 * (1 - confidence) / 2
+    return np.percentile(resampled, [tail, 100 - tail], axis=0)
+
+
+def _interval(values: Array, confidence: float) -> tuple[float, float]:
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
