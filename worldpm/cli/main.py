@@ -18,7 +18,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("worldpm.cli.train", "Train a preference model."),
     "sweep": ("worldpm.cli.sweep", "Plan and launch many runs of one ladder."),
     "eval": ("worldpm.cli.eval", "Measure a model on preference benchmarks."),
+    "score": ("worldpm.cli.score", "Score responses with a checkpoint."),
     "scaling": ("worldpm.cli.scaling", "Fit scaling laws and write the report."),
+    "serve": ("worldpm.cli.serve", "Score over HTTP."),
 }
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)

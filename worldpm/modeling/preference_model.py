@@ -129,7 +129,7 @@ class PreferenceModel(nn.Module):
             device_map=device_map,
         )
         if head == "keep":
-            score = _read_head(layout, config).to(backbone.norm.weight.device)
+            score = _read_head(layout, config).to(list(backbone.parameters())[-1].device)
             return cls(backbone, score, attention=attention, head_state="loaded")
         score = _new_head("linear", config, head_init, seed)
         state: HeadState = "initialised" if head == "new" else "reset"
@@ -138,7 +138,7 @@ class PreferenceModel(nn.Module):
     @property
     def input_device(self) -> torch.device:
         """Where token ids have to be."""
-        return self.model.get_input_embeddings().weight.device
+        return next(self.model.parameters()).device
 
     def forward(
         self,

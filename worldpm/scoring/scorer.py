@@ -13,7 +13,7 @@ import torch
 from worldpm.chat_template import EncodedGroup, Encoder
 from worldpm.data.packing import pack_groups
 from worldpm.data.token_group import TokenGroup
-from worldpm.errors import ConfigError
+from worldpm.errors import CheckpointError, ConfigError
 from worldpm.modeling.attention import AttentionBackend
 from worldpm.modeling.checkpoint_card import CheckpointCard
 from worldpm.modeling.checkpoint_io import load_checkpoint
@@ -129,6 +129,7 @@ class Scorer:
 
         Raises:
             InputError: a group has no prompt.
+            CheckpointError: a score is no finite number.
         """
         encoded = [
             self.encoder.encode(group.prompt, group.responses, self.max_tokens) for group in groups
@@ -155,6 +156,11 @@ class Scorer:
                 torch.from_numpy(row.segments),
                 self._to_device(row.reward_index),
             )
+        if not torch.isfinite(rewards_R).all():
+            raise CheckpointError(
+                "the model gives a score that is no finite number: its weights are damaged, or "
+                "too large for this dtype; try float32"
+            )
         return rewards_R.tolist()
 
     def _to_device(self, array: Any) -> torch.Tensor:
@@ -169,7 +175,7 @@ def check_device(device: str) -> None:
     """
     if device == "cpu":
         return
-    if device.split(":")[0] not in ("cuda", SHARDED):
+    if device.split(":", maxsplit=1)[0] not in ("cuda", SHARDED):
         raise ConfigError(f"device is {device!r}: known are cpu, cuda, cuda:N and auto")
     if not torch.cuda.is_available():
         raise ConfigError(f"device is {device!r}, but torch finds no GPU here: use cpu")
