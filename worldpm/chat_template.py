@@ -212,6 +212,43 @@ class Encoder:
             return EncodedGroup(prompt_ids, response_ids, 0, [0] * len(response_ids))
         return _fit(prompt_ids, response_ids, max_tokens)
 
+    def encode_rendered(self, text: str, max_tokens: int | None = None) -> EncodedGroup:
+        """Encode text that is in this template already, special tokens included: one response.
+
+        A missing beginning or reward token is added: consumers strip the one, and nobody else adds
+        the other. `max_tokens` cuts as in `encode`.
+
+        Raises:
+            InputError: there is no text.
+        """
+        beginning = self.template.beginning
+        missing = beginning if beginning and not text.startswith(beginning) else ""
+        return self.encode_ids(self._encode_pieces([(missing + text, True)]), max_tokens)
+
+    def encode_ids(self, token_ids: Sequence[int], max_tokens: int | None = None) -> EncodedGroup:
+        """Split ids of this template at the last turn's opening into prompt and response.
+
+        Ids outside the template are split after the first. The reward token is added where it is
+        missing.
+
+        Raises:
+            InputError: there are no ids, or one is outside the vocabulary.
+        """
+        ids = list(token_ids)
+        vocabulary = self.tokenizer.get_vocab_size()
+        if not ids or not all(0 <= token_id < vocabulary for token_id in ids):
+            raise InputError(f"expected one or more token ids from 0 to {vocabulary - 1}")
+        if ids[-1] != self.reward_id:
+            ids.append(self.reward_id)
+        opening_id = self._special_id(self._opening()[0][-1][0])
+        starts = [index + 1 for index, token_id in enumerate(ids[:-1]) if token_id == opening_id]
+        start = starts[-1] if starts else 1
+        if start >= len(ids):
+            raise InputError("the text holds nothing before the reward token")
+        if max_tokens is None:
+            return EncodedGroup(ids[:start], [ids[start:]], 0, [0])
+        return _fit(ids[:start], [ids[start:]], max_tokens)
+
     def _encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
         template = self.template
         turns = [(message.role, message.content) for message in prompt]

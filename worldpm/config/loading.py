@@ -45,15 +45,18 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 
 
-def load_config(config_type: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    config_type: type[Config], path: Path | None, overrides: Sequence[str] = ()
+) -> Config:
     """Read `path`, lay it over its `base:`, apply `key.path=value` overrides, and check it.
 
-    Values of overrides are YAML: `train.lr=3e-6`, `sites=[a, b]`, `name=null`.
+    Values of overrides are YAML: `train.lr=3e-6`, `sites=[a, b]`, `name=null`. Without a path the
+    defaults are what the overrides change.
 
     Raises:
         ConfigError: naming file and key, with a suggestion for a misspelt key.
     """
-    values = _read_with_base(path)
+    values = {} if path is None else _read_with_base(path)
     for override in overrides:
         values = _apply_override(values, override)
     try:
@@ -61,7 +64,8 @@ def load_config(config_type: type[Config], path: Path, overrides: Sequence[str] 
         return config_type.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as exc:
         problems = [_describe(error, config_type) for error in exc.errors()]
-        raise ConfigError(f"{path}: " + "\n".join(problems)) from exc
+        place = f"{path}: " if path is not None else ""
+        raise ConfigError(place + "\n".join(problems)) from exc
 
 
 def to_yaml(config: ConfigModel) -> str:

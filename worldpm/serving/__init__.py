@@ -1,0 +1,1 @@
+"""The scoring server: one model behind the protocols that reinforcement-learning systems speak."""

@@ -1,0 +1,132 @@
+"""Run the server of one checkpoint until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import uvicorn
+
+from worldpm.errors import CheckpointError, ConfigError, ServerError
+from worldpm.log import logger
+from worldpm.schema import Group, Message
+from worldpm.scoring import Scorer
+from worldpm.serving.app import create_app
+from worldpm.serving.config import ServerConfig
+
+API_KEY_VARIABLE = "WORLDPM_API_KEY"
+
+# How far a score may lie from the recorded one: absolute in fp32 (other sums of the same numbers),
+# relative to the spread of the scores in bf16, whose 8 bits round every layer.
+FLOAT32_TOLERANCE = 1e-3
+BFLOAT16_TOLERANCE = 0.15
+
+
+def load_scorer(checkpoint: Path, config: ServerConfig) -> Scorer:
+    """Load a checkpoint and hold it to its recorded scores.
+
+    Raises:
+        CheckpointError: it cannot be loaded exactly, or scores its self-test differently.
+        ConfigError: normalized scores are asked for, and the checkpoint has no mean and deviation.
+    """
+    scorer = Scorer.from_checkpoint(
+        checkpoint,
+        device=config.device,
+        dtype=config.dtype,
+        max_tokens=config.max_tokens,
+        token_budget=config.queue.batch_tokens,
+    )
+    if config.scores == "normalized" and not (scorer.score_mean is not None and scorer.score_std):
+        raise ConfigError(
+            f"scores is normalized, but {checkpoint} records no mean and standard deviation"
+        )
+    check_self_test(scorer, config.dtype)
+    return scorer
+
+
+def check_self_test(scorer: Scorer, dtype: str) -> None:
+    """Compare the scores of the recorded conversations with the recorded scores.
+
+    Raises:
+        CheckpointError: a score differs, with both values.
+    """
+    tests = scorer.card.self_test
+    if not tests:
+        # Nothing to compare with; the forward pass itself must work before a client depends on it.
+        scorer.score([Group("self-test", (Message("user", "Hello"),), ("Hi",))])
+        logger.warning("the checkpoint records no self-test scores: only a forward pass was tried")
+        return
+    groups = [Group(str(index), test.prompt, (test.response,)) for index, test in enumerate(tests)]
+    scale = max(1.0, *(abs(test.score) for test in tests))
+    tolerance = scale * (FLOAT32_TOLERANCE if dtype == "float32" else BFLOAT16_TOLERANCE)
+    for test, result in zip(tests, scorer.score(groups), strict=True):
+        if not abs(result.scores[0] - test.score) <= tolerance:
+            raise CheckpointError(
+                f"the self-test fails: a conversation scores {result.scores[0]:.6f}, recorded is "
+                f"{test.score:.6f}; `worldpm doctor` on the checkpoint tells more"
+            )
+
+
+def read_api_key(path: Path | None) -> str | None:
+    """The key of the file, or of the variable WORLDPM_API_KEY; None where there is neither.
+
+    Raises:
+        ConfigError: the file is missing, empty, or readable by everyone.
+    """
+    if path is None:
+        return os.environ.get(API_KEY_VARIABLE) or None
+    if not path.is_file():
+        raise ConfigError(f"api_key_file: there is no file {path}")
+    if path.stat().st_mode & stat.S_IROTH:
+        raise ConfigError(f"api_key_file: everyone may read {path}; run: chmod 600 {path}")
+    key = path.read_text(encoding="utf-8").strip()
+    if not key:
+        raise ConfigError(f"api_key_file: {path} is empty")
+    return key
+
+
+def serve(checkpoint: Path, config: ServerConfig) -> None:
+    """Serve a checkpoint until SIGINT or SIGTERM; what was accepted is finished first.
+
+    Raises:
+        CheckpointError: the model cannot be loaded, or fails its self-test.
+        ServerError: the address is not free.
+    """
+    failure: list[BaseException] = []
+
+    def stop(error: BaseException) -> None:
+        failure.append(error)
+        server.should_exit = True
+
+    app = create_app(
+        lambda: load_scorer(checkpoint, config),
+        config,
+        model_name=config.model_name or str(checkpoint),
+        api_key=read_api_key(config.api_key_file),
+        on_failure=stop,
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=config.queue.shutdown_timeout_s,
+        )
+    )
+    # uvicorn stops on these and then sends itself the signal again: a clean stop shall exit with 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    logger.info("loading %s; http://%s:%d answers", checkpoint, config.host, config.port)
+    try:
+        server.run()
+    except SystemExit as exc:
+        # uvicorn leaves the process where it cannot bind its address.
+        raise ServerError(
+            f"cannot listen on {config.host}:{config.port}: choose another --port"
+        ) from exc
+    if failure:
+        raise failure[0]
