@@ -48,8 +48,8 @@ class RulesConfig(ConfigModel):
 class ReportConfig(ConfigModel):
     """`worldpm scaling report`: from run directories to figures, fits and the page.
 
-    `test_sets` keeps only the named ones (a row re-derived alone has another Holm family); `best_of_n`
-    and `finetuning` are files of the evaluation, for the figures 6 and 7.
+    `test_sets` keeps only the named ones (a row re-derived alone has another Holm family);
+    `best_of_n` and `finetuning` are result files for the figures 6 and 7.
     """
 
     runs: Path

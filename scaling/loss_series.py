@@ -62,7 +62,7 @@ def item_losses(table: ScoreTable, features_QF: Array) -> ItemLosses:
             for name, margin in margins.items()
         },
         correct_PI=_sum_items(correct, table),
-        weight_I=np.bincount(table.item_Q, weights=table.weight_Q),
+        weight_I=_sum_items(np.ones((1, len(table.item_Q))), table)[0],
     )
 
 
