@@ -64,7 +64,7 @@ def test_attributes_stand_in_the_order_of_the_real_dump(dump: Path) -> None:
         "OwnerDisplayName LastEditorUserId LastEditDate LastActivityDate Title Tags AnswerCount "
         "CommentCount FavoriteCount ClosedDate CommunityOwnedDate ContentLicense"
     )
-    order: list[str] = names.split()
+    order = [str(name) for name in names.split()]
     for path in dump.glob("*/Posts.xml"):
         for row in read_rows(path):
             places = [order.index(name) for name in row]

@@ -37,6 +37,7 @@ TONE_QUALITY: dict[Tone, float] = {
 CORRECT_QUALITY = 1.6
 ON_TOPIC_QUALITY = 0.5
 COMPLETE_QUALITY = 0.8
+NON_ANSWER_FILLERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def draw_latent(skill: float, rng: Random) -> Latent:
     tone = _draw_tone(skill, rng)
     taste_luck = rng.random()
     # Skilled authors write a little more: length goes with quality without causing it.
-    talkative = 0.4 + 0.05 * skill
+    talkative = 0.4 + 0.03 * skill
     num_named = 1 + int(rng.random() * STEPS_PER_TASK)
     num_steps = sum(rng.random() < _clip(0.5 + 0.25 * skill) for _ in range(num_named))
     return Latent(
@@ -102,6 +103,10 @@ def draft_answer(question: Question, latent: Latent, rng: Random) -> list[Block]
     if latent.tone in {"me_too", "spam"}:
         stock = ME_TOO if latent.tone == "me_too" else SPAM
         sentences = [_fill(pick(stock, rng), question, rng)]
+        # Non-answers ramble, or their length alone would give them away.
+        sentences.extend(
+            _fill(pick(FILLERS, rng), question, rng) for _ in range(NON_ANSWER_FILLERS)
+        )
         sentences.extend(_closing(question, latent, rng))
         return [Block("paragraph", (" ".join(sentences),))]
     claim = _claim(question, latent, rng)

@@ -29,7 +29,7 @@ class VoteSettings(ConfigModel):
     """Standard deviation of the log of a question's popularity: the heavy tail."""
     answer_noise: float = Field(default=0.55, ge=0, le=3)
     """Standard deviation of the log of an answer's luck: what keeps votes from telling quality."""
-    style_weight: float = Field(default=0.15, ge=0, le=2)
+    style_weight: float = Field(default=0.1, ge=0, le=2)
     """What length and Markdown add to the log of the votes without adding quality."""
 
 

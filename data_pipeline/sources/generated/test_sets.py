@@ -59,9 +59,9 @@ def _adversarial(rng: Random) -> tuple[Latent, Latent]:
     wrong = replace(
         right,
         is_correct=False,
-        num_fillers=2 + int(rng.random() * 2),
-        is_confident=True,
-        has_markdown=rng.random() < 0.8,
+        num_fillers=1 + int(rng.random() * 2),
+        is_confident=rng.random() < 0.5,
+        has_markdown=rng.random() < 0.5,
     )
     return right, wrong
 
