@@ -29,23 +29,23 @@ MAX_LOG_TEMPERATURE = 12.0
 class Stratum:
     """Items that are averaged alike: the ratio Σ credit / Σ size counts `weight` in the mean."""
 
-    credit_I: Floats
-    size_I: Floats
+    credits: Floats
+    sizes: Floats
     weight: float
 
     @property
     def mean(self) -> float:
         """Σ credit / Σ size."""
-        return float(self.credit_I.sum() / self.size_I.sum())
+        return float(self.credits.sum() / self.sizes.sum())
 
     @property
     def variance(self) -> float:
         """Of the mean, over items (ratio estimator); NaN for a single item."""
-        num_items = len(self.credit_I)
+        num_items = len(self.credits)
         if num_items < 2:
             return nan
-        residual_I = self.credit_I - self.mean * self.size_I
-        total = float(self.size_I.sum())
+        residual_I = self.credits - self.mean * self.sizes
+        total = float(self.sizes.sum())
         return num_items / (num_items - 1) * float(residual_I @ residual_I) / total**2
 
 
@@ -65,7 +65,7 @@ def stratified_estimate(
     weights = np.array([stratum.weight for stratum in strata])
     weights = weights / weights.sum()
     value = float(weights @ np.array([stratum.mean for stratum in strata]))
-    if any(len(stratum.credit_I) < 2 for stratum in strata):
+    if any(len(stratum.credits) < 2 for stratum in strata):
         return Estimate(value, None, None)
     variance = sum(w**2 * s.variance for w, s in zip(weights, strata, strict=True))
     draws_B = sum(
@@ -85,7 +85,7 @@ def percentile_interval(draws_B: Floats) -> Interval:
 def _bootstrap_means(
     stratum: Stratum, num_bootstrap: int, generator: np.random.Generator
 ) -> Floats:
-    table = np.stack([stratum.credit_I, stratum.size_I], axis=1)
+    table = np.stack([stratum.credits, stratum.sizes], axis=1)
     values, counts = np.unique(table, axis=0, return_counts=True)
     num_items = len(table)
     if len(values) <= 64:

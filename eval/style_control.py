@@ -126,10 +126,11 @@ def cross_fitted_margins(
 
 
 def signed_phi(first_signs_P: Floats, second_signs_P: Floats) -> float | None:
-    """φ of two preferences given as signs from the chosen response's side, each pair in both orders.
+    """φ of two preferences over pairs, given as signs seen from the chosen response.
 
-    With both orders the margins of the 2×2 table are equal, so φ = (agreements − disagreements) /
-    pairs; a pair on which one has no opinion (0) counts in neither. None without any pair left.
+    Every pair counts in both orders. Then the margins of the 2×2 table are equal, so
+    φ = (agreements − disagreements) / pairs; a pair on which one has no opinion (0) is left out.
+    None without any pair left.
     """
     decided = (first_signs_P != 0) & (second_signs_P != 0)
     if not decided.any():
