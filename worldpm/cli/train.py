@@ -1,0 +1,43 @@
+"""`worldpm train`: a preference model from token shards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from worldpm.cli.common import config_arguments, read_config
+
+
+@click.command("train")
+@config_arguments
+# The `deepspeed` launcher passes it to every process; the rank comes from the environment.
+@click.option("--local_rank", "local_rank", type=int, default=None, hidden=True)
+def command(
+    config_path: Path, overrides: tuple[str, ...], *, dry_run: bool, local_rank: int | None
+) -> None:
+    """Train a preference model on the output of `worldpm data build`.
+
+    \b
+    One process, any machine:
+      worldpm train configs/train/tiny.yaml data.path=OUT output_dir=RUN
+    Several GPUs, several machines:
+      torchrun --nproc_per_node 8 --no-python worldpm train CONFIG …
+      deepspeed --no_python worldpm train CONFIG …
+
+    The same command continues an interrupted run. RUN holds run.json, metrics.jsonl, evals/,
+    checkpoints/ and, at the end, model/ (loads in transformers and in all verbs).
+
+    Exit codes: 0 done; 2 a mistake in the input; 75 a signal asked to stop and a checkpoint was
+    saved; 76 a rank hung; 77 the loss is no number.
+    """
+    from worldpm.training.config import TrainConfig
+    from worldpm.training.plan import plan_lines
+
+    config = read_config(TrainConfig, config_path, overrides, dry_run=dry_run, plan=plan_lines)
+    if config is None:
+        return
+    from worldpm.training.trainer import train
+
+    sys.exit(train(config))

@@ -1,0 +1,290 @@
+"""The only module that knows DeepSpeed: ranks, gradients, the optimizer step, saved states.
+
+The rest of the trainer sees `Engine`, whose calls are few: `forward`, `backward`, `step`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+if not torch.cuda.is_available():
+    # Said rather than guessed: DeepSpeed warns about a guess.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import deepspeed
+import deepspeed.ops
+from deepspeed.utils import safe_get_full_grad
+from torch import nn
+
+from worldpm.errors import CheckpointError
+from worldpm.training.config import OptimizerConfig, TrainConfig
+
+# The shared-memory all-reduce is an inference kernel; on a CPU its compilation would hold up the
+# first start by minutes, and two processes would wait on each other's build lock.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files that exist once."""
+        return self.rank == 0
+
+
+def start_ranks(timeout_s: float = 1800.0) -> Ranks:
+    """Join the process group; without a launcher this process is the only rank."""
+    if "RANK" not in os.environ:
+        os.environ.update(
+            RANK="0",
+            LOCAL_RANK="0",
+            WORLD_SIZE="1",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(_free_port()),
+        )
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(
+            dist_backend=backend,
+            timeout=timedelta(seconds=timeout_s),
+            verbose=False,
+            dist_init_required=True,
+        )
+    _share_cores()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+        device = torch.device("cuda", local_rank)
+    return Ranks(
+        rank=torch.distributed.get_rank(),
+        local_rank=local_rank,
+        world_size=torch.distributed.get_world_size(),
+        device=device,
+    )
+
+
+def _share_cores() -> None:
+    # Without the variable every rank would take all cores, and their threads wait on each other.
+    if "OMP_NUM_THREADS" not in os.environ:
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
+
+
+def stop_ranks() -> None:
+    """Leave the process group."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Backbone and head, each with and without weight decay: none on norms and biases.
+
+    `lr_multiplier` of a group scales the schedule's learning rate.
+    """
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = "head" if name.startswith("score.") else "backbone"
+        # Under ZeRO-3 a partitioned weight is flat: its true shape is kept beside it.
+        shape = getattr(parameter, "ds_shape", parameter.shape)
+        groups.setdefault((part, len(shape) >= 2), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "name": f"{part}{'' if decays else '_without_decay'}",
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "lr": config.lr * (config.head_lr_multiplier if part == "head" else 1.0),
+            "lr_multiplier": config.head_lr_multiplier if part == "head" else 1.0,
+        }
+        for (part, decays), parameters in groups.items()
+    ]
+
+
+class Engine:
+    """A model under DeepSpeed, driven one micro-batch at a time.
+
+    The gradient of a step is that of Σ loss over all micro-batches of all ranks: a caller that
+    divides by the pairs of the whole step gets the same gradient on any number of ranks.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig, values: Mapping[str, Any]) -> None:
+        groups = parameter_groups(model, config.optimizer)
+        optimizer = _build_optimizer(groups, config)
+        # DeepSpeed's own annotations are unions over all its optimizers.
+        self.engine: Any = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=dict(values),
+            dist_init_required=False,
+        )[0]
+        self._world_size = torch.distributed.get_world_size()
+        self._config = config.optimizer
+
+    def begin_micro_batch(self, *, is_last: bool) -> None:
+        """Say before each forward pass of training whether it is the step's last."""
+        self.engine.set_gradient_accumulation_boundary(is_last)
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run the model."""
+        return self.engine(*args, **kwargs)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of one micro-batch."""
+        # DeepSpeed averages over ranks; the loss is a sum, so the average is undone here.
+        self.engine.backward(loss * self._world_size, scale_wrt_gas=False)
+
+    def gradient_norm(self) -> float | None:
+        """The norm of the step's whole gradient, before `step`; None where it is offloaded."""
+        if self.stage == 0:
+            gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+        else:
+            averaged = self.engine.optimizer.averaged_gradients
+            gradients = [g for group in averaged.values() if group is not None for g in group]
+        if not gradients:
+            return None
+        squares = torch.stack([gradient.double().square().sum() for gradient in gradients]).sum()
+        # Stage 0 holds the whole gradient on every rank, the others a part each.
+        return float((squares if self.stage == 0 else all_reduce_sum(squares)).sqrt())
+
+    def step(self, lr: float) -> float | None:
+        """Update the weights at this learning rate; returns DeepSpeed's norm, where it has one."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr * group["lr_multiplier"]
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm()
+        return None if norm is None else float(norm)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model itself."""
+        return self.engine.module
+
+    @property
+    def stage(self) -> int:
+        """The ZeRO stage."""
+        return int(self.engine.zero_optimization_stage())
+
+    def full_gradients(self) -> dict[str, torch.Tensor]:
+        """Every weight's whole gradient, before `step`; all ranks must call."""
+        gradients: dict[str, torch.Tensor] = {}
+        for name, parameter in self.engine.module.named_parameters():
+            gradient = safe_get_full_grad(parameter)
+            if gradient is not None:
+                gradients[name] = gradient.detach().float().cpu().clone()
+        return gradients
+
+    def full_state(self) -> dict[str, torch.Tensor]:
+        """Every weight whole on rank 0, an empty mapping elsewhere; all ranks must call."""
+        is_main = torch.distributed.get_rank() == 0
+        state: dict[str, torch.Tensor] = {}
+        for name, parameter in self.engine.module.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self.stage == 3):
+                if is_main:
+                    state[name] = parameter.detach().cpu().clone()
+        return state
+
+    def save(self, folder: Path, tag: str, client_state: Mapping[str, Any]) -> None:
+        """Write this rank's part of weights and optimizer below `folder/tag`."""
+        self.engine.save_checkpoint(
+            str(folder), tag=tag, client_state=dict(client_state), save_latest=False
+        )
+
+    def load(self, folder: Path, tag: str, *, universal: bool = False) -> dict[str, Any]:
+        """Load weights and optimizer; returns the client state.
+
+        Raises:
+            CheckpointError: DeepSpeed found nothing to load.
+        """
+        if universal:
+            self.engine._config.load_universal_checkpoint = True
+        path, client_state = self.engine.load_checkpoint(str(folder), tag=tag)
+        if path is None:
+            raise CheckpointError(f"{folder / tag} holds no checkpoint that DeepSpeed can load")
+        return client_state
+
+    def destroy(self) -> None:
+        """Free the engine's buffers and hooks."""
+        self.engine.destroy()
+
+
+def _build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    options = config.optimizer
+    common: dict[str, Any] = {"lr": options.lr, "betas": options.betas, "eps": options.epsilon}
+    implementation = options.implementation
+    if implementation == "auto":
+        offloaded = config.deepspeed.offload_optimizer != "none"
+        implementation = "cpu" if offloaded else "fused" if torch.cuda.is_available() else "torch"
+    if implementation == "cpu":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
+    if implementation == "fused":
+        from deepspeed.ops.adam import FusedAdam
+
+        return FusedAdam(groups, adam_w_mode=True, **common)
+    return torch.optim.AdamW(groups, foreach=False, **common)
+
+
+def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over all ranks, in place."""
+    torch.distributed.all_reduce(values)
+    return values
+
+
+def all_reduce_max(value: float, device: torch.device) -> float:
+    """The largest of a number over all ranks."""
+    tensor = torch.tensor([value], dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+    return float(tensor.item())
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    torch.distributed.barrier()
+
+
+def broadcast_object(value: Any) -> Any:
+    """Rank 0's value on every rank (small, JSON-like)."""
+    holder = [value]
+    torch.distributed.broadcast_object_list(holder, src=0)
+    return holder[0]
+
+
+def convert_to_universal(source: Path, target: Path, *, stage: int) -> None:
+    """Turn a checkpoint folder into one that loads on any number of ranks.
+
+    Raises:
+        CheckpointError: DeepSpeed's converter failed; the end of its output is quoted.
+    """
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
+    command += ["--input_folder", str(source), "--output_folder", str(target)]
+    if stage in (1, 2):
+        # Stages 1 and 2 save no universal_checkpoint_info (DeepSpeed issue 5430).
+        command.append("--inject_missing_state")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join(done.stderr.splitlines()[-5:])
+        raise CheckpointError(f"{source} could not be converted for another rank count:\n{tail}")
