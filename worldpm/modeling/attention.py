@@ -1,25 +1,33 @@
 """Attention over packed groups, as functions that `transformers` models call by name.
 
-Backends: `segments` (scaled dot-product attention per segment; CPU and fallback) and `dense` (one
-mask over the whole row; the reference in tests). Every layer receives the row's `PackingPlan` as
-the keyword argument `packing`; no model code is changed.
-"""
+| backend | how | where |
+|---|---|---|
+| `segments` | scaled dot-product attention per segment, the prompt's keys before the response's | CPU, fallback |
+| `varlen` | one variable-length flash call with gathered keys and values | GPU |
+| `flex` | FlexAttention with a block mask | GPU; forward also on CPU |
+| `dense` | one mask over the whole row: quadratic in its length | reference in tests |
+
+Every layer receives the row's `PackingPlan` as the keyword argument `packing`; no model code is
+changed.
+"""  # noqa: E501  a table
 
 # T tokens, H query heads, J key heads, G = H / J queries per key head, D width of a head
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from worldpm.modeling.flex_attention import attend_flex
 from worldpm.modeling.packing_plan import PackingPlan
+from worldpm.modeling.varlen_attention import attend_varlen
 
-AttentionBackend = Literal["segments", "dense"]
-BACKENDS: tuple[AttentionBackend, ...] = ("segments", "dense")
+AttentionBackend = Literal["segments", "varlen", "flex", "dense"]
+BACKENDS: tuple[AttentionBackend, ...] = get_args(AttentionBackend)
 
 
 def implementation_name(backend: AttentionBackend) -> str:
@@ -27,20 +35,19 @@ def implementation_name(backend: AttentionBackend) -> str:
     return f"worldpm_{backend}"
 
 
-def segments_attention(
-    module: nn.Module,
+def default_backend(device: str) -> AttentionBackend:
+    """The backend for a device such as `cpu`, `cuda:1` or `auto`."""
+    return "segments" if device == "cpu" else "varlen"
+
+
+def attend_segments(
     query_1HTD: torch.Tensor,
     key_1JTD: torch.Tensor,
     value_1JTD: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
     packing: PackingPlan,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend segment by segment, each to its prefix and causally to itself."""
-    _refuse_unsupported(attention_mask, dropout)
+    scale: float | None,
+) -> torch.Tensor:
+    """Attend segment by segment, each to its prefix and causally to itself; `[1, T, H, D]`."""
     num_key_heads = key_1JTD.shape[1]
     # Queries that share a key head become a batch, keys a broadcast view: nothing is repeated.
     query_GJTD = query_1HTD[0].unflatten(0, (num_key_heads, -1)).transpose(0, 1)
@@ -64,42 +71,73 @@ def segments_attention(
                     key[:, :, :num_keys],
                     value[:, :, :num_keys],
                     attn_mask=mask,
-                    scale=scaling,
+                    scale=scale,
                 )
             )
     output_GJTD = torch.cat(outputs, dim=2)
-    return output_GJTD.permute(2, 1, 0, 3).flatten(1, 2)[None], None
+    return output_GJTD.permute(2, 1, 0, 3).flatten(1, 2)[None]
 
 
-def dense_attention(
-    module: nn.Module,
+def attend_dense(
     query_1HTD: torch.Tensor,
     key_1JTD: torch.Tensor,
     value_1JTD: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
     packing: PackingPlan,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend under one mask over the whole row: simple, and quadratic in its length."""
-    _refuse_unsupported(attention_mask, dropout)
+    scale: float | None,
+) -> torch.Tensor:
+    """Attend under one mask over the whole row; `[1, T, H, D]`."""
     repeats = query_1HTD.shape[1] // key_1JTD.shape[1]
+    device = query_1HTD.device
     output_1HTD = functional.scaled_dot_product_attention(
         query_1HTD,
         key_1JTD.repeat_interleave(repeats, dim=1),
         value_1JTD.repeat_interleave(repeats, dim=1),
-        attn_mask=packing.dense_mask(query_1HTD.device),
-        scale=scaling,
+        attn_mask=packing.derive(("dense", device), lambda: dense_mask(packing, device)),
+        scale=scale,
     )
-    return output_1HTD.transpose(1, 2), None
+    return output_1HTD.transpose(1, 2)
 
 
-def _refuse_unsupported(attention_mask: torch.Tensor | None, dropout: float) -> None:
-    assert attention_mask is None, "the packing plan is the mask; transformers must not build one"
-    assert dropout == 0.0, "chosen and rejected would see different noise"
+def dense_mask(packing: PackingPlan, device: torch.device) -> torch.Tensor:
+    """The boolean mask `[T, T]` of a row, true where a query (row) sees a key (column)."""
+    mask = torch.zeros(packing.num_tokens, packing.num_tokens, dtype=torch.bool, device=device)
+    for segment in packing.segments:
+        own = torch.ones(segment.length, segment.length, dtype=torch.bool, device=device)
+        prefix_start, prefix_end = packing.prefix_of(segment)
+        mask[segment.start : segment.end, segment.start : segment.end] = own.tril()
+        mask[segment.start : segment.end, prefix_start:prefix_end] = True
+    return mask
 
 
-AttentionInterface.register(implementation_name("segments"), segments_attention)
-AttentionInterface.register(implementation_name("dense"), dense_attention)
+_ATTEND = {
+    "segments": attend_segments,
+    "varlen": attend_varlen,
+    "flex": attend_flex,
+    "dense": attend_dense,
+}
+
+
+def _register(backend: AttentionBackend) -> None:
+    attend = _ATTEND[backend]
+
+    def attention(
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        *,
+        packing: PackingPlan,
+        scaling: float | None = None,
+        dropout: float = 0.0,
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        assert attention_mask is None, "the plan is the mask; transformers must not build one"
+        assert dropout == 0.0, "chosen and rejected would see different noise"
+        return attend(query, key, value, packing, scaling), None
+
+    AttentionInterface.register(implementation_name(backend), attention)
+
+
+for _backend in BACKENDS:
+    _register(_backend)

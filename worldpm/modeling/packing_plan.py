@@ -9,12 +9,15 @@ own prompt. A token sees its prefix and, causally, its own segment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 
 from worldpm.errors import InputError
+
+Value = TypeVar("Value")
 
 # Queries are cut into chunks, so that the keys after a chunk are not computed and thrown away.
 # Measured on one CPU core at the lengths of questions and answers: 192 beats 64, 128, 256 and no
@@ -24,9 +27,10 @@ QUERY_CHUNK = 192
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One prompt or response: its tokens, its prefix's segment number, its chunks of queries.
+    """One prompt or response of a row.
 
-    `chunks` are `(num_queries, num_keys)`; the keys are the prefix and the segment's own beginning.
+    `prefix` is the number of the prompt's segment. `chunks` are `(num_queries, num_keys)`, whose
+    keys are the prefix and the segment's own beginning.
     """
 
     start: int
@@ -34,18 +38,19 @@ class Segment:
     prefix: int | None
     chunks: tuple[tuple[int, int], ...]
 
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return self.end - self.start
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class PackingPlan:
-    """The segments of one row, and the masks and indices that attention backends derive from them.
-
-    Masks are kept per dtype and device for the layers that follow.
-    """
+    """The checked segments of one row, with what backends derived from them for earlier layers."""
 
     num_tokens: int
-    rows: tuple[tuple[int, int, int, int], ...]
     segments: tuple[Segment, ...]
-    _masks: dict[tuple[torch.dtype, torch.device], torch.Tensor] = field(default_factory=dict)
+    _derived: dict[Hashable, Any] = field(default_factory=dict)
 
     @classmethod
     def from_segments(cls, segments_S4: torch.Tensor, num_tokens: int) -> PackingPlan:
@@ -54,7 +59,7 @@ class PackingPlan:
         `segments_S4` is int64 `[S, 4]`; on the CPU reading it costs no synchronisation.
 
         Raises:
-            InputError: the segments do not tile the row in order, or a prefix is no segment.
+            InputError: the segments do not tile the row in order, or a prefix is no prompt.
         """
         rows = [tuple(row) for row in segments_S4.tolist()]
         _check(rows, num_tokens)
@@ -68,17 +73,30 @@ class PackingPlan:
             )
             for start, end, prefix_start, prefix_end in rows
         )
-        return cls(num_tokens, tuple(rows), segments)
+        return cls(num_tokens, segments)
 
     @property
     def segment_lengths(self) -> list[int]:
         """Tokens of each segment."""
-        return [segment.end - segment.start for segment in self.segments]
+        return [segment.length for segment in self.segments]
 
     @property
     def chunk_lengths(self) -> list[int]:
         """Queries of each chunk, over all segments."""
         return [queries for segment in self.segments for queries, _ in segment.chunks]
+
+    def prefix_of(self, segment: Segment) -> tuple[int, int]:
+        """Start and end of a segment's prefix; equal where it is empty."""
+        if segment.prefix is None:
+            return segment.start, segment.start
+        prompt = self.segments[segment.prefix]
+        return prompt.start, prompt.end
+
+    def derive(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """What `make` returns, made once a row for every `key`."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]
 
     def causal_mask(
         self, num_queries: int, num_keys: int, dtype: torch.dtype, device: torch.device
@@ -87,30 +105,19 @@ class PackingPlan:
 
         A view of one strip that serves every chunk of the row: no copy.
         """
-        strip = self._mask_strip(dtype, device)
+        strip = self.derive(("strip", dtype, device), lambda: self._mask_strip(dtype, device))
         height, width = strip.shape
         last = width - height + num_queries
         return strip[:num_queries, last - num_keys : last]
 
     def _mask_strip(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        if (dtype, device) not in self._masks:
-            height = max(self.chunk_lengths)
-            longest = max(keys for segment in self.segments for _, keys in segment.chunks)
-            width = longest + height
-            columns = torch.arange(width, device=device) - (width - height)
-            hidden = columns > torch.arange(height, device=device)[:, None]
-            strip = torch.zeros(height, width, dtype=dtype, device=device)
-            self._masks[dtype, device] = strip.masked_fill_(hidden, -torch.inf)
-        return self._masks[dtype, device]
-
-    def dense_mask(self, device: torch.device) -> torch.Tensor:
-        """The whole boolean mask `[T, T]`, true where a query (row) sees a key (column)."""
-        mask = torch.zeros(self.num_tokens, self.num_tokens, dtype=torch.bool, device=device)
-        for start, end, prefix_start, prefix_end in self.rows:
-            own = torch.ones(end - start, end - start, dtype=torch.bool, device=device)
-            mask[start:end, start:end] = own.tril()
-            mask[start:end, prefix_start:prefix_end] = True
-        return mask
+        height = max(self.chunk_lengths)
+        longest = max(keys for segment in self.segments for _, keys in segment.chunks)
+        width = longest + height
+        columns = torch.arange(width, device=device) - (width - height)
+        hidden = columns > torch.arange(height, device=device)[:, None]
+        strip = torch.zeros(height, width, dtype=dtype, device=device)
+        return strip.masked_fill_(hidden, -torch.inf)
 
 
 def _chunks(length: int, num_prefix: int) -> tuple[tuple[int, int], ...]:

@@ -166,7 +166,7 @@ class PreferenceModel(nn.Module):
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations layer by layer in the backward pass."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
