@@ -7,9 +7,11 @@ so the text is moved once however many stages there are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 REMOVALS_SCHEMA = pa.schema(
     [
@@ -39,3 +41,19 @@ def removals_dir(stage_dir: Path) -> Path:
 def clusters_dir(stage_dir: Path) -> Path:
     """Where a cleaning stage writes its clusters."""
     return stage_dir / "clusters"
+
+
+def read_removals(stage_dirs: Iterable[Path]) -> pa.Table:
+    """All removals of some cleaning stages, in the order of stages and file names."""
+    return _read((removals_dir(stage_dir) for stage_dir in stage_dirs), REMOVALS_SCHEMA)
+
+
+def read_clusters(stage_dirs: Iterable[Path]) -> pa.Table:
+    """All question clusters of some cleaning stages."""
+    return _read((clusters_dir(stage_dir) for stage_dir in stage_dirs), CLUSTERS_SCHEMA)
+
+
+def _read(folders: Iterable[Path], schema: pa.Schema) -> pa.Table:
+    paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
+    tables = [pq.read_table(path, schema=schema) for path in paths]
+    return pa.concat_tables([schema.empty_table(), *tables])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 SQL_DIR = Path(__file__).parent
 
@@ -37,6 +38,11 @@ def run_file(
     for key, value in (variables or {}).items():
         connection.execute(f"SET VARIABLE {key} = ?", [value])
     return connection.execute((SQL_DIR / f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def query_file(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
+    """The rows of `<name>.sql`, one SELECT."""
+    return connection.sql((SQL_DIR / f"{name}.sql").read_text(encoding="utf-8")).to_arrow_table()
 
 
 def sql_files() -> dict[str, str]:

@@ -8,17 +8,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import html_text, keyed_hash
+from data_pipeline import bucket_files, html_text, keyed_hash
+from data_pipeline.bucket_files import write_bucket_file
 from data_pipeline.html_text import to_markdown
 from data_pipeline.keyed_hash import buckets_of, order_keys
 from data_pipeline.sources.posts import POSTS_SCHEMA
 from data_pipeline.stage import Stage, TaskResult
 from data_pipeline.stages.ingest import Ingest
-from worldpm.artifacts import Manifest, StageCounts, write_atomic
+from worldpm.artifacts import Manifest, StageCounts
 
 POSTS_PER_BUCKET = 500_000
 
@@ -40,7 +40,7 @@ class Normalise(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (html_text, keyed_hash)
+        return (bucket_files, html_text, keyed_hash)
 
     def settings(self) -> Mapping[str, Any]:
         return {"seed": self.seed, "buckets": self.configured_buckets}
@@ -78,9 +78,7 @@ def normalise_posts(posts: Path, output: Path, *, num_buckets: int, seed: int) -
             parts.append(_convert(pa.Table.from_batches([batch]), seed, counts))
     table = pa.concat_tables(parts) if parts else TEXTS_SCHEMA.empty_table()
     buckets = buckets_of(table["order_key"].to_numpy(), num_buckets)
-    order = np.argsort(buckets, kind="stable")
-    ends = np.searchsorted(buckets[order], np.arange(num_buckets), side="right")
-    write_atomic(output, lambda path: _write_buckets(path, table, order, ends))
+    write_bucket_file(output, table.cast(TEXTS_SCHEMA), buckets, num_buckets)
     return counts
 
 
@@ -104,30 +102,3 @@ def _convert(table: pa.Table, seed: int, counts: StageCounts) -> pa.Table:
 
 def _plain_title(title: str | None) -> str | None:
     return " ".join(title.split()) if title else None
-
-
-def _write_buckets(path: Path, table: pa.Table, order: np.ndarray, ends: np.ndarray) -> None:
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with (
-        pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, TEXTS_SCHEMA, options=options) as writer,
-    ):
-        start = 0
-        for end in ends:
-            rows = table.take(pa.array(order[start:end])).combine_chunks()
-            batches = rows.cast(TEXTS_SCHEMA).to_batches()
-            writer.write_batch(batches[0] if batches else _empty_batch())
-            start = int(end)
-
-
-def _empty_batch() -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=TEXTS_SCHEMA)
-
-
-def read_bucket(texts_dir: Path, bucket: int) -> pa.Table:
-    """All posts of one bucket, in the order of the files' names."""
-    batches: list[pa.RecordBatch] = []
-    for path in sorted(texts_dir.glob("*.arrow")):
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            batches.append(reader.get_batch(bucket))
-    return pa.Table.from_batches(batches, TEXTS_SCHEMA)

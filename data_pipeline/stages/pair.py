@@ -20,14 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import group_tables, keyed_hash, sql
+from data_pipeline import bucket_files, group_tables, keyed_hash, sql
+from data_pipeline.bucket_files import read_bucket
 from data_pipeline.config import FilterConfig, PairingConfig
 from data_pipeline.group_tables import PairTables, attach_text, write_groups
 from data_pipeline.sources.discovery import is_meta
 from data_pipeline.sources.posts import QUESTION
 from data_pipeline.stage import Stage, TaskResult
 from data_pipeline.stages import normalise
-from data_pipeline.stages.normalise import Normalise, read_bucket
+from data_pipeline.stages.normalise import TEXTS_SCHEMA, Normalise
 from worldpm.artifacts import Manifest, StageCounts, write_atomic
 
 
@@ -46,7 +47,7 @@ class Pair(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (group_tables, keyed_hash, sql, normalise)
+        return (bucket_files, group_tables, keyed_hash, sql, normalise)
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -62,9 +63,9 @@ class Pair(Stage):
         return [f"bucket-{number:05d}" for number in range(self.normalise.num_buckets)]
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
-        posts = in_global_order(
-            read_bucket(self.normalise.directory, int(task.removeprefix("bucket-")))
-        )
+        texts = self.normalise.directory.glob("*.arrow")
+        bucket = int(task.removeprefix("bucket-"))
+        posts = in_global_order(read_bucket(texts, bucket, TEXTS_SCHEMA))
         narrow = narrow_posts(posts, dump_ends(self.normalise.ingest.directory))
         with sql.connect(self.memory_mb, directory) as connection:
             found = pair_answers(connection, narrow, self.filters, self.pairing)

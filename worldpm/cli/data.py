@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from worldpm.cli import data_generate
+from worldpm.cli.common import config_arguments, read_config
 
 
 @click.group()
@@ -18,3 +21,34 @@ def command() -> None:
 
 
 command.add_command(data_generate.command)
+
+
+@command.command()
+@click.option(
+    "--strict", is_flag=True, help="Refuse damaged input (the same as source.strict=true)."
+)
+@config_arguments
+def build(config_path: Path, overrides: tuple[str, ...], dry_run: bool, strict: bool) -> None:
+    """Turn a dump into groups of answers with preference pairs, and into token shards.
+
+    \b
+    worldpm data build configs/data/base.yaml source.path=DUMP output_dir=OUT
+
+    DUMP holds <host>.7z archives and/or <host>/Posts.xml folders. OUT gets manifest.json, card.md,
+    groups/*.parquet, tokenizer/ and shards/. What is there already and still current is kept; after
+    a kill the same command goes on where it stopped.
+    """
+    from data_pipeline.config import DataConfig
+    from data_pipeline.pipeline import build as build_data
+    from data_pipeline.pipeline import plan_lines
+
+    extra = ("source.strict=true",) if strict else ()
+    config = read_config(
+        DataConfig, config_path, (*overrides, *extra), dry_run=dry_run, plan=plan_lines
+    )
+    if config is None:
+        return
+    if build_data(config):
+        click.echo(f"done: {config.output_dir / 'card.md'} describes the data")
+    else:
+        click.echo(f"nothing to do: {config.output_dir} is complete and current")

@@ -1,0 +1,187 @@
+"""The build from dump to token shards: which stages there are, and which of them have to run."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_pipeline import data_card
+from data_pipeline.config import DataConfig
+from data_pipeline.executors import Executor, make_executor, memory_per_worker_mb
+from data_pipeline.sources.discovery import Site, find_sites
+from data_pipeline.stage import Stage
+from data_pipeline.stages.exact_duplicates import ExactDuplicates, TextKeys
+from data_pipeline.stages.ingest import Ingest
+from data_pipeline.stages.normalise import Normalise
+from data_pipeline.stages.pair import Pair
+from data_pipeline.stages.shard import Shard
+from data_pipeline.stages.split import CleaningStep, SplitGroups
+from data_pipeline.stages.tokenise import Tokenise
+from data_pipeline.stages.tokenizer import MakeTokenizer
+from worldpm.artifacts import (
+    MANIFEST_NAME,
+    Manifest,
+    describe_files,
+    fingerprint,
+    is_current,
+    source_sha256,
+)
+from worldpm.errors import InputError, WorldPMError
+from worldpm.log import logger
+
+# The stages whose counts follow a post from the dump's row to the shard, in this order.
+WATERFALL_START = ("ingest", "normalise", "pair")
+WATERFALL_END = ("split", "shard")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one configuration, in the order in which they run."""
+
+    stages: tuple[Stage, ...]
+    cleaning: tuple[CleaningStep, ...]
+    output_dir: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the whole build."""
+        return fingerprint(source_sha256(data_card), [stage.fingerprint for stage in self.stages])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to do."""
+        return is_current(self.output_dir, self.fingerprint) and not self.missing()
+
+    def missing(self) -> list[Stage]:
+        """The stages that have to run."""
+        return [stage for stage in self.stages if not stage.is_whole]
+
+
+def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
+    """Lay out the stages; reads nothing but what identifies the inputs."""
+    out, work = config.output_dir, config.output_dir / "stages"
+    memory_mb = memory_per_worker_mb(config.executor)
+    ingest = Ingest(work / "ingest", tuple(sites), config.source.strict)
+    normalise = Normalise(work / "normalise", ingest, config.seed, config.buckets)
+    pair = Pair(work / "pair", normalise, config.filters, config.pairing, memory_mb)
+    cleaning, before_split = _cleaning(config, pair, work, memory_mb)
+    split = SplitGroups(out / "groups", pair, cleaning, (), config.split, config.seed)
+    tokenizer = MakeTokenizer(out / "tokenizer", split, config.tokenizer)
+    tokenise = Tokenise(work / "tokenise", split, tokenizer, config.shards.max_tokens)
+    shard = Shard(out / "shards", tokenise, config.shards.groups_per_shard)
+    stages = (ingest, normalise, pair, *before_split, split, tokenizer, tokenise, shard)
+    return Plan(stages, cleaning, out)
+
+
+def _cleaning(
+    config: DataConfig, pair: Pair, work: Path, memory_mb: int
+) -> tuple[tuple[CleaningStep, ...], tuple[Stage, ...]]:
+    steps: list[CleaningStep] = []
+    stages: list[Stage] = []
+    if config.deduplication.enabled:
+        keys = TextKeys(work / "text_keys", pair)
+        questions = ExactDuplicates(
+            work / "duplicate_questions", keys, "questions", None, memory_mb
+        )
+        answers = ExactDuplicates(work / "duplicate_answers", keys, "answers", questions, memory_mb)
+        stages += [keys, questions, answers]
+        steps.append(CleaningStep("deduplicate", (questions, answers)))
+    return tuple(steps), tuple(stages)
+
+
+def build(config: DataConfig) -> bool:
+    """Make `config.output_dir`; returns False if it was whole already.
+
+    Raises:
+        WorldPMError: the input is wrong; nothing half-written is left under a published name.
+    """
+    existed = config.output_dir.exists()
+    plan = make_plan(config, find_sites(config.source.path))
+    if plan.is_whole:
+        return False
+    missing = plan.missing()
+    kept = [stage.name for stage in plan.stages if stage not in missing]
+    if kept:
+        logger.info("kept: %s", ", ".join(kept))
+    # From here until the end the output is incomplete, and its missing manifest says so.
+    (config.output_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    try:
+        with make_executor(config.executor) as executor:
+            for stage in missing:
+                _run(stage, executor)
+        _write_root(plan, config)
+    except WorldPMError:
+        _remove_unpublished(plan, keep_folder=existed)
+        raise
+    return True
+
+
+def _run(stage: Stage, executor: Executor) -> None:
+    if stage.is_whole:  # made by another rank meanwhile
+        return
+    start_s = time.monotonic()
+    executor.run(stage)
+    logger.info("%s: done in %.1f s", stage.name, time.monotonic() - start_s)
+    if isinstance(stage, Pair):
+        _check_pairs(stage)
+
+
+def _check_pairs(stage: Pair) -> None:
+    counts = Manifest.read(stage.directory).counts["pair"]
+    if counts["rows_out"]:
+        return
+    reasons = ", ".join(f"{reason} {num:,}" for reason, num in counts["dropped"].items())
+    raise InputError(
+        f"no question has two answers with different scores, so there is no pair: of "
+        f"{counts['rows_in']:,} questions and answers ({reasons}); add sites with voted answers, "
+        "or loosen filters and pairing"
+    )
+
+
+def _remove_unpublished(plan: Plan, *, keep_folder: bool) -> None:
+    for stage in plan.stages:
+        shutil.rmtree(stage.partial_directory, ignore_errors=True)
+    if not keep_folder:
+        shutil.rmtree(plan.output_dir, ignore_errors=True)
+
+
+def waterfall(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The counts of posts by step, from the dump's rows to the shards."""
+    by_stage = {stage.name: Manifest.read(stage.directory).counts for stage in plan.stages}
+    steps = {name: by_stage[name][name] for name in WATERFALL_START}
+    steps |= {step.name: by_stage["split"][step.name] for step in plan.cleaning}
+    return steps | {"split": by_stage["split"]["split"], "shard": by_stage["tokenise"]["shard"]}
+
+
+def _write_root(plan: Plan, config: DataConfig) -> None:
+    counts = waterfall(plan)
+    data_card.write_card(plan.output_dir, counts, plan.stages)
+    shown = config.model_dump(mode="json", exclude={"output_dir", "executor", "source"})
+    Manifest(
+        kind="data_build",
+        fingerprint=plan.fingerprint,
+        config=shown,
+        inputs={stage.name: stage.fingerprint for stage in plan.stages},
+        counts=counts,
+        files={
+            name: entry
+            for name, entry in describe_files(plan.output_dir).items()
+            if not name.startswith("stages/")
+        },
+    ).write(plan.output_dir)
+
+
+def plan_lines(config: DataConfig) -> list[str]:
+    """What a build would do, for a dry run."""
+    try:
+        plan = make_plan(config, find_sites(config.source.path))
+    except InputError as exc:
+        return [f"the build would stop: {exc}".replace("\n", "; ")]
+    if plan.is_whole:
+        return [f"nothing to do: {config.output_dir} is complete and current"]
+    missing = plan.missing()
+    return [f"{stage.name}: {'run' if stage in missing else 'keep'}" for stage in plan.stages]

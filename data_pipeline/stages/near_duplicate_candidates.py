@@ -1,0 +1,250 @@
+"""Pairs of similar documents, found without comparing all: sign, match bands, gather, verify.
+
+Documents are signed bucket by bucket; each band of all signatures is searched for equal keys; the
+n-grams of the documents found are gathered, and their exact Jaccard similarity decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from data_pipeline import candidate_pairs, documents, minhash
+from data_pipeline.candidate_pairs import Int64s, pairs_of_band, unique_pairs
+from data_pipeline.config import NearDuplicatesConfig
+from data_pipeline.documents import document_table, document_texts
+from data_pipeline.minhash import band_keys, batches_of_texts, jaccard, shingle, sign
+from data_pipeline.stage import Stage, TaskResult
+from worldpm.artifacts import write_atomic
+
+# An answer never meets a question: their keys differ by this.
+ANSWER_MARK = np.uint64(0xA5A5A5A5A5A5A5A5)
+# What looking for equal keys takes in memory.
+BYTES_PER_DOCUMENT = 48
+
+
+@dataclass(frozen=True)
+class SignDocuments(Stage):
+    """One task a bucket of groups: a table of documents and their band keys, `[B, D]`."""
+
+    pair: Stage
+    config: NearDuplicatesConfig
+
+    @property
+    def name(self) -> str:
+        return "sign_documents"
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        return (documents, minhash)
+
+    def settings(self) -> Mapping[str, Any]:
+        return {
+            "ngram": self.config.ngram,
+            "num_bands": self.config.num_bands,
+            "rows_per_band": self.config.rows_per_band,
+        }
+
+    def upstream(self) -> tuple[Stage, ...]:
+        return (self.pair,)
+
+    def tasks(self) -> list[str]:
+        return self.pair.tasks()
+
+    def run_task(self, task: str, directory: Path) -> TaskResult:
+        groups = self.pair.directory / f"{task}.parquet"
+        table = document_table(groups)
+        texts = chain.from_iterable(document_texts(groups))
+        keys = [self._sign(batch) for batch in batches_of_texts(texts)]
+        empty = np.empty((self.config.num_bands, 0), np.uint64)
+        all_keys = np.concatenate([empty, *keys], axis=1)
+        is_answer = table["response_id"].is_valid().to_numpy()
+        all_keys[:, is_answer] ^= ANSWER_MARK
+        path = directory / f"{task}.parquet"
+        write_atomic(path, lambda hidden: pq.write_table(table, hidden, compression="zstd"))
+        _save(directory / f"{task}.npy", all_keys)
+        return TaskResult({})
+
+    def _sign(self, texts: Sequence[str]) -> np.ndarray:
+        num_hashes = self.config.num_bands * self.config.rows_per_band
+        signatures = sign(shingle(texts, self.config.ngram), num_hashes)
+        return band_keys(signatures, self.config.num_bands)
+
+    def bucket_ends(self) -> Int64s:
+        """The number of documents up to and including each bucket: documents are numbered on."""
+        files = [self.directory / f"{task}.parquet" for task in self.tasks()]
+        return np.cumsum([pq.read_metadata(path).num_rows for path in files])
+
+
+@dataclass(frozen=True)
+class MatchBands(Stage):
+    """One task a band: pairs of documents whose signatures agree in all of it."""
+
+    signatures: SignDocuments
+    memory_mb: int
+
+    @property
+    def name(self) -> str:
+        return "match_bands"
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        return (candidate_pairs,)
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def upstream(self) -> tuple[Stage, ...]:
+        return (self.signatures,)
+
+    def tasks(self) -> list[str]:
+        return [f"band-{number:02d}" for number in range(self.signatures.config.num_bands)]
+
+    def run_task(self, task: str, directory: Path) -> TaskResult:
+        band = int(task.removeprefix("band-"))
+        files = [self.signatures.directory / f"{bucket}.npy" for bucket in self.signatures.tasks()]
+        ends = self.signatures.bucket_ends()
+        pairs = pairs_of_band(
+            lambda: (np.load(path, mmap_mode="r")[band] for path in files),
+            int(ends[-1]) if len(ends) else 0,
+            documents_at_once=self.memory_mb * 1_000_000 // BYTES_PER_DOCUMENT,
+        )
+        _save(directory / f"{task}.npy", pairs)
+        return TaskResult({})
+
+    def pairs_within(self, low: int, high: int, *, first_only: bool) -> Int64s:
+        """Pairs of all bands of which the first (or any) document lies in `[low, high)`."""
+        found: list[Int64s] = []
+        for task in self.tasks():
+            pairs = np.load(self.directory / f"{task}.npy", mmap_mode="r")
+            if first_only:  # pairs are sorted by their first document
+                start, end = np.searchsorted(pairs[:, 0], [low, high])
+                found.append(np.asarray(pairs[start:end]))
+            else:
+                found.append(pairs[((pairs >= low) & (pairs < high)).any(axis=1)])
+        return unique_pairs(found)
+
+
+@dataclass(frozen=True)
+class GatherCandidates(Stage):
+    """One task a bucket: the sets of n-grams of its documents that some pair names."""
+
+    matches: MatchBands
+
+    @property
+    def name(self) -> str:
+        return "gather_candidates"
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        return (minhash,)
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def upstream(self) -> tuple[Stage, ...]:
+        return (self.matches, self.matches.signatures.pair)
+
+    def tasks(self) -> list[str]:
+        return self.matches.signatures.tasks()
+
+    def run_task(self, task: str, directory: Path) -> TaskResult:
+        signatures = self.matches.signatures
+        low, high = bucket_range(signatures, task)
+        named = np.unique(self.matches.pairs_within(low, high, first_only=False))
+        wanted = named[(named >= low) & (named < high)]
+        texts = _texts_at(signatures.pair.directory / f"{task}.parquet", wanted - low)
+        sets = [np.empty(0, np.uint64)]
+        for batch in batches_of_texts(texts):
+            shingles = shingle(batch, signatures.config.ngram)
+            sets.extend(shingles.set_of(text) for text in range(len(batch)))
+        _save(directory / f"{task}.documents.npy", wanted)
+        _save(directory / f"{task}.ends.npy", np.cumsum([len(s) for s in sets[1:]], dtype=np.int64))
+        _save(directory / f"{task}.hashes.npy", np.concatenate(sets))
+        return TaskResult({})
+
+
+@dataclass(frozen=True)
+class VerifyCandidates(Stage):
+    """One task a bucket: the pairs, by their first document, that are similar enough."""
+
+    candidates: GatherCandidates
+
+    @property
+    def name(self) -> str:
+        return "verify_candidates"
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        return (minhash,)
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"threshold": self.candidates.matches.signatures.config.threshold}
+
+    def upstream(self) -> tuple[Stage, ...]:
+        return (self.candidates,)
+
+    def tasks(self) -> list[str]:
+        return self.candidates.tasks()
+
+    def run_task(self, task: str, directory: Path) -> TaskResult:
+        matches = self.candidates.matches
+        low, high = bucket_range(matches.signatures, task)
+        pairs = matches.pairs_within(low, high, first_only=True)
+        sets = _NgramSets(self.candidates)
+        threshold = matches.signatures.config.threshold
+        similar = [jaccard(sets[int(i)], sets[int(j)]) >= threshold for i, j in pairs]
+        _save(directory / f"{task}.npy", pairs[np.array(similar, bool)])
+        note = {"candidate_pairs": len(pairs), "similar_pairs": sum(similar)}
+        return TaskResult({}, [note])
+
+
+class _NgramSets:
+    """The gathered sets of n-grams by document number, on disk until they are looked at."""
+
+    def __init__(self, candidates: GatherCandidates) -> None:
+        folder, tasks = candidates.directory, candidates.tasks()
+        self._documents = [np.load(folder / f"{task}.documents.npy") for task in tasks]
+        self._ends = [np.load(folder / f"{task}.ends.npy") for task in tasks]
+        self._hashes = [np.load(folder / f"{task}.hashes.npy", mmap_mode="r") for task in tasks]
+        self._bucket_ends = candidates.matches.signatures.bucket_ends()
+
+    def __getitem__(self, document: int) -> np.ndarray:
+        bucket = int(np.searchsorted(self._bucket_ends, document, side="right"))
+        place = int(np.searchsorted(self._documents[bucket], document))
+        ends = self._ends[bucket]
+        start = int(ends[place - 1]) if place else 0
+        return np.asarray(self._hashes[bucket][start : int(ends[place])])
+
+
+def bucket_range(signatures: SignDocuments, task: str) -> tuple[int, int]:
+    """The numbers of a bucket's documents, from and up to but excluding."""
+    ends = signatures.bucket_ends()
+    place = signatures.tasks().index(task)
+    return int(ends[place - 1]) if place else 0, int(ends[place])
+
+
+def _texts_at(groups: Path, places: Int64s) -> Iterator[str]:
+    wanted = iter(places.tolist())
+    next_place = next(wanted, None)
+    for place, text in enumerate(chain.from_iterable(document_texts(groups))):
+        if next_place is None:
+            return
+        if place == next_place:
+            yield text
+            next_place = next(wanted, None)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    def write(hidden: Path) -> None:
+        with hidden.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    write_atomic(path, write)
