@@ -7,18 +7,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worldpm.schema import Group, Message, Role
 
 TokenIds = list[Annotated[int, Field(ge=0)]]
 
 
+def _check_unicode(text: str) -> str:
+    # JSON can escape half of a surrogate pair, which no tokenizer and no UTF-8 answer can hold.
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("the text holds half of a surrogate pair: no valid Unicode") from exc
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_unicode)]
+
+
 class MessageModel(BaseModel):
     """One turn of a conversation."""
 
     role: Role
-    content: str
+    content: Text
 
     def to_message(self) -> Message:
         """The record of this turn."""
@@ -30,9 +42,9 @@ class GroupModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str | int
+    id: Text | int
     prompt: list[MessageModel] = Field(min_length=1)
-    responses: list[str]
+    responses: list[Text]
 
     def to_group(self) -> Group:
         """The record of this group."""
@@ -116,8 +128,8 @@ class ErrorResponse(BaseModel):
 class OpenRLHFRequest(BaseModel):
     """What OpenRLHF's executor sends: full texts, their prompts, and labels, all equally long."""
 
-    query: list[str]
-    prompts: list[str] | None = None
+    query: list[Text]
+    prompts: list[Text] | None = None
     labels: list[Any] | None = None
 
 
@@ -136,18 +148,18 @@ class PoolingRequest(BaseModel):
     `text` and `input_ids`. Exactly one of the four is given.
     """
 
-    model: str | None = None
-    input: str | list[str] | TokenIds | list[TokenIds] | None = None
+    model: Text | None = None
+    input: Text | list[Text] | TokenIds | list[TokenIds] | None = None
     messages: list[MessageModel] | None = None
-    text: str | list[str] | None = None
+    text: Text | list[Text] | None = None
     input_ids: TokenIds | list[TokenIds] | None = None
 
 
 class EmbeddingRequest(BaseModel):
     """`POST /v1/embeddings` as SGLang serves it for reward models."""
 
-    model: str | None = None
-    input: str | list[str] | TokenIds | list[TokenIds]
+    model: Text | None = None
+    input: Text | list[Text] | TokenIds | list[TokenIds]
 
 
 class Usage(BaseModel):
@@ -248,8 +260,8 @@ class ModelList(BaseModel):
 class RollTask(BaseModel):
     """What ROLL's remote reward worker submits; prompt and response are policy-template text."""
 
-    prompt: str
-    response: str
+    prompt: Text
+    response: Text
     priority: Any = None
     project_id: Any = None
     experiment_id: Any = None
@@ -271,7 +283,7 @@ class RollTicket(BaseModel):
 class RollQuery(BaseModel):
     """The body of the GET request for a result."""
 
-    reward_request_id: str
+    reward_request_id: Text
 
 
 class RollResult(BaseModel):
@@ -287,6 +299,6 @@ class RollResult(BaseModel):
 class SlimeRequest(BaseModel):
     """What slime's `remote_rm` sends; the answer is one number."""
 
-    prompt: str | list[MessageModel]
-    response: str
+    prompt: Text | list[MessageModel]
+    response: Text
     label: Any = None

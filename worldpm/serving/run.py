@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 from pathlib import Path
 
@@ -107,26 +108,31 @@ def serve(checkpoint: Path, config: ServerConfig) -> None:
         api_key=read_api_key(config.api_key_file),
         on_failure=stop,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=config.host,
-            port=config.port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=config.queue.shutdown_timeout_s,
-        )
+    options = uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=config.queue.shutdown_timeout_s,
     )
+    server = uvicorn.Server(options)
+    listener = _listen(options)
     # uvicorn stops on these and then sends itself the signal again: a clean stop shall exit with 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    logger.info("loading %s; http://%s:%d answers", checkpoint, config.host, config.port)
-    try:
-        server.run()
-    except SystemExit as exc:
-        # uvicorn leaves the process where it cannot bind its address.
-        raise ServerError(
-            f"cannot listen on {config.host}:{config.port}: choose another --port"
-        ) from exc
+    with listener:
+        port = listener.getsockname()[1]
+        logger.info("loading %s for http://%s:%d", checkpoint, config.host, port)
+        server.run(sockets=[listener])
     if failure:
         raise failure[0]
+
+
+def _listen(options: uvicorn.Config) -> socket.socket:
+    try:
+        return options.bind_socket()
+    except SystemExit as exc:
+        raise ServerError(
+            f"cannot listen on {options.host}:{options.port}: choose another --port or --host"
+        ) from exc

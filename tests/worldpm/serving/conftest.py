@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -88,21 +95,79 @@ def scorer(checkpoint: Path) -> Scorer:
     return Scorer.from_checkpoint(checkpoint)
 
 
-def start_client(checkpoint: Path, config: ServerConfig, **arguments) -> TestClient:
-    """A client of a server in this process; use it as a context manager, then `wait_ready`."""
-    app = create_app(lambda: load_scorer(checkpoint, config), config, **arguments)
-    return TestClient(app, raise_server_exceptions=False)
+class Servers:
+    """Starts servers in this process: for the test client, or on a socket in a thread."""
+
+    def __init__(self, stack: ExitStack, checkpoint: Path) -> None:
+        self._stack = stack
+        self._checkpoint = checkpoint
+
+    def client(self, config: ServerConfig, *, ready: bool = True, **arguments: Any) -> TestClient:
+        """A client without a socket."""
+        app = self._app(config, arguments)
+        client = self._stack.enter_context(TestClient(app, raise_server_exceptions=False))
+        if ready:
+            wait_ready(client)
+        return client
+
+    def on_socket(self, config: ServerConfig, **arguments: Any) -> RunningServer:
+        """A ready server on a free port of loopback; it stops with the test."""
+        app = self._app(config, arguments)
+        options = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=20)
+        running = RunningServer(uvicorn.Server(options))
+        self._stack.callback(running.stop)
+        running.start()
+        with httpx.Client(base_url=running.url) as client:
+            wait_ready(client)
+        return running
+
+    def _app(self, config: ServerConfig, arguments: dict[str, Any]) -> FastAPI:
+        load = arguments.pop("load", lambda: load_scorer(self._checkpoint, config))
+        return create_app(load, config, **arguments)
 
 
-def wait_ready(client: TestClient) -> None:
+class RunningServer:
+    """A server in a thread."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self.server = server
+        self._thread = threading.Thread(target=server.run)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    def start(self) -> None:
+        """Start, and return when it listens."""
+        self._thread.start()
+        while not self.server.started:
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Ask it to stop, and wait until it has."""
+        self.server.should_exit = True
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+
+def wait_ready(client: httpx.Client) -> None:
     """Ask for the health until the model is loaded."""
     while (answer := client.get("/health")).status_code != 200:
         assert answer.json()["status"] == "loading"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def servers(checkpoint: Path) -> Iterator[Servers]:
+    """Starts servers that stop with the test."""
+    with ExitStack() as stack:
+        yield Servers(stack, checkpoint)
 
 
 @pytest.fixture(scope="session")
 def client(checkpoint: Path) -> Iterator[TestClient]:
     """A ready server with the default limits."""
-    with start_client(checkpoint, ServerConfig(), model_name="tiny") as client:
-        wait_ready(client)
-        yield client
+    with ExitStack() as stack:
+        yield Servers(stack, checkpoint).client(ServerConfig(), model_name="tiny")
