@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from worldpm.data.packing import PackedBatch
-from worldpm.losses import bradley_terry_loss
+from worldpm.losses import (
+    bradley_terry_loss,
+    centring_penalty,
+    plackett_luce_loss,
+    vote_target,
+)
 from worldpm.training.config import LossConfig
 
 # R responses, P pairs of one micro-batch.
@@ -50,15 +56,38 @@ def _objective(
     config: LossConfig,
 ) -> torch.Tensor:
     device = rewards_R.device
-    weight_P = torch.from_numpy(batch.weight).to(device) if config.use_weights else None
-    margin_P = None
-    if config.margin_scale:
-        margin_P = config.margin_scale * torch.from_numpy(batch.margin).to(device).float()
-    return bradley_terry_loss(
-        rewards_R,
-        chosen_P,
-        rejected_P,
-        weight_P,
-        margin_P=margin_P,
-        label_smoothing=config.label_smoothing,
-    )
+    scores_R = torch.from_numpy(batch.scores).to(device).float()
+    if config.kind == "plackett_luce":
+        sizes_G = torch.from_numpy(np.diff(batch.group_offsets)).to(device)
+        group_R = torch.repeat_interleave(torch.arange(len(sizes_G), device=device), sizes_G)
+        objective = plackett_luce_loss(rewards_R, scores_R, group_R)
+    else:
+        weight_P = torch.from_numpy(batch.weight).to(device) if config.use_weights else None
+        margin_P = target_P = None
+        if config.margin_scale:
+            margin_P = config.margin_scale * torch.from_numpy(batch.margin).to(device).float()
+        if config.kind == "vote_aware":
+            votes_P = (scores_R[chosen_P], scores_R[rejected_P])
+            target_P = vote_target(*votes_P, prior=config.vote_prior)
+        objective = bradley_terry_loss(
+            rewards_R,
+            chosen_P,
+            rejected_P,
+            weight_P,
+            margin_P=margin_P,
+            target_P=target_P,
+            label_smoothing=config.label_smoothing,
+        )
+    if config.centring:
+        objective = objective + config.centring * centring_penalty(rewards_R)
+    return objective
+
+
+def needs_whole_groups(config: LossConfig) -> bool:
+    """Whether the loss looks at responses beyond one pair: then no group may be split."""
+    return config.kind == "plackett_luce" or config.centring > 0
+
+
+def normaliser(config: LossConfig, *, num_pairs: int, num_groups: int) -> int:
+    """What the sum over a whole step is divided by: its pairs, or its groups for a list loss."""
+    return num_groups if config.kind == "plackett_luce" else num_pairs
