@@ -55,6 +55,8 @@ SOURCE = Source(
             ),
             worldpm=WORLDPM,
             description="A right program against the same with one bug.",
+            fidelity="substitute",
+            paper_set="PPE MBPP-Plus",
             num_items=984,
             caveats=("RM-Bench code is made from these problems: not two independent numbers.",),
         ),

@@ -50,6 +50,8 @@ SOURCE = Source(
             official=STRICT,
             worldpm=WORLDPM,
             description="Answers that keep all constraints against ones that break some.",
+            fidelity="substitute",
+            paper_set="PPE IFEval",
             num_items=444,
         ),
     ),

@@ -75,6 +75,8 @@ SOURCE = Source(
             worldpm=WORLDPM,
             description="Right against wrong answers of GPT-4o: the leaderboard's 350 pairs.",
             subsets=CATEGORIES,
+            fidelity="substitute",
+            paper_set="PPE MMLU-Pro",
             num_items=350,
             caveats=("The overall number is micro; some reports print the mean of categories.",),
         ),
