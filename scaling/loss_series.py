@@ -71,11 +71,6 @@ def assign_folds(num_items: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(num_items) % NUM_FOLDS
 
 
-def length_features(table: ScoreTable) -> Array:
-    """(chosen − rejected)/(chosen + rejected) token counts [Q, 1], divided by its RMS."""
-    return relative_difference(table.chosen_tokens_Q, table.rejected_tokens_Q)[:, None]
-
-
 def relative_difference(chosen_Q: Array, rejected_Q: Array) -> Array:
     """(Z0 − Z1)/(Z0 + Z1) over its root mean square; 0 where both are 0.
 

@@ -10,7 +10,7 @@ import click
 from worldpm.cli.common import config_arguments, read_config
 
 if TYPE_CHECKING:
-    from scaling.config import FitConfig
+    from scaling.config import FitConfig, ReportConfig
 
 
 @click.group()
@@ -52,4 +52,34 @@ def _plan_fit(config: FitConfig) -> list[str]:
     return [
         f"read {config.input}, fit the {config.law} law",
         f"write {config.output_dir / 'fits.json'}",
+    ]
+
+
+@command.command("report")
+@config_arguments
+def report_command(config_path: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Read run directories; write report.html, report.md, figures/ and fits.json.
+
+    \b
+    worldpm scaling report configs/scaling/report.yaml runs=RUNS output_dir=REPORT
+
+    The page needs no network. Every run or evaluation that is left out is listed with its reason.
+    """
+    from scaling.config import ReportConfig
+
+    config = read_config(ReportConfig, config_path, overrides, dry_run=dry_run, plan=_plan_report)
+    if config is None:
+        return
+    from scaling.report import run_report
+
+    findings = run_report(config, config_path)
+    for sentence in findings.summary:
+        click.echo(sentence)
+    click.echo(f"wrote {config.output_dir / 'report.html'}")
+
+
+def _plan_report(config: ReportConfig) -> list[str]:
+    return [
+        f"read every run below {config.runs}",
+        f"write report.html, report.md, fits.json and figures/ to {config.output_dir}",
     ]

@@ -1,0 +1,1 @@
+"""The report's figures: matplotlib, colour-blind safe, as SVG and PNG."""
