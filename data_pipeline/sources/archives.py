@@ -49,14 +49,14 @@ class ByteSource:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     def chunks(self) -> Iterator[bytes]:
-        """The uncompressed bytes in pieces of a few megabytes.
+        """The uncompressed bytes in pieces of `CHUNK_BYTES`, whatever they come out of.
 
         Raises:
             DamagedArchiveError: after the last good piece, if the compressed data is broken.
         """
         if self.member is not None:
-            return _archive_chunks(self.path, self.member)
-        return _file_chunks(self.path)
+            return _of_equal_size(_archive_chunks(self.path, self.member))
+        return _of_equal_size(_file_chunks(self.path))
 
 
 def list_archive(path: Path) -> list[str]:
@@ -89,6 +89,22 @@ def _refuse_escape(path: Path, name: str) -> None:
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
         raise InputError(f"{path} holds {name!r}, a path that leads out of the archive: refused")
+
+
+def _of_equal_size(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut anew, so that parts and notes downstream do not depend on who decompresses."""
+    rest = bytearray()
+    try:
+        for chunk in chunks:
+            rest += chunk
+            while len(rest) >= CHUNK_BYTES:
+                yield bytes(rest[:CHUNK_BYTES])
+                del rest[:CHUNK_BYTES]
+    except DamagedArchiveError:
+        yield bytes(rest)
+        raise
+    if rest:
+        yield bytes(rest)
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,12 +75,12 @@ def _to_table(rows: list[Row], site: str, reader: RowReader, counts: StageCounts
     raw = {name: [row.get(key) for row in rows] for name, key in _COLUMNS}
     for name in _ESCAPED:
         raw[name] = [unescape(v) if v is not None and "&" in v else v for v in raw[name]]
-    where = f"{reader.where}: rows {reader.num_rows - len(rows) + 1} to {reader.num_rows}"
+    where = f"rows {reader.num_rows - len(rows) + 1} to {reader.num_rows}"
     num = {
-        name: _integers(raw[name], f"{where}: {name}", reader)
+        name: _integers(raw[name], name, where, reader)
         for name in ("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "Score", "OwnerUserId")
     }
-    created = _timestamps(raw["CreationDate"], f"{where}: CreationDate", reader)
+    created = _timestamps(raw["CreationDate"], where, reader)
     is_question = pc.equal(num["PostTypeId"], QUESTION)
     question_id = pc.if_else(is_question, num["Id"], num["ParentId"])
     table = pa.table(
@@ -145,14 +146,14 @@ def split_tags(text: str | None) -> list[str] | None:
     return [tag for tag in text.split("|") if tag]
 
 
-def _integers(values: list[str | None], where: str, reader: RowReader) -> pa.Array:
+def _integers(values: list[str | None], name: str, where: str, reader: RowReader) -> pa.Array:
     texts = pa.array([value or None for value in values], pa.string())
     try:
         return texts.cast(pa.int64())
     except pa.ArrowInvalid:
         parsed = [_integer(value) for value in values]
-        bad = next(v for v, p in zip(values, parsed, strict=True) if v and p is None)
-        reader.damage.note(f"{where} {bad[:40]!r} is no number")
+        bad = [v for v, number in zip(values, parsed, strict=True) if v and number is None]
+        reader.damage.note(f"{where}: {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}")
         return pa.array(parsed, pa.int64())
 
 
@@ -167,14 +168,24 @@ def _timestamps(values: list[str | None], where: str, reader: RowReader) -> pa.A
     try:
         return texts.cast(pa.timestamp("ms"))
     except pa.ArrowInvalid:
-        parsed: list[pa.Scalar] = []
-        for text in texts:
-            try:
-                parsed.append(text.cast(pa.timestamp("ms")))
-            except pa.ArrowInvalid:
-                reader.damage.note(f"{where} {text.as_py()[:40]!r} is no date; the post is kept")
-                parsed.append(pa.scalar(None, pa.timestamp("ms")))
-        return pa.array([value.as_py() for value in parsed], pa.timestamp("ms"))
+        parsed = [_timestamp(text) for text in texts]
+        bad = [
+            text.as_py()
+            for text, date in zip(texts, parsed, strict=True)
+            if text.is_valid and not date
+        ]
+        reader.damage.note(
+            f"{where}: {len(bad)} of CreationDate are no dates, such as {bad[0][:40]!r}; the posts "
+            "are kept without a date"
+        )
+        return pa.array(parsed, pa.timestamp("ms"))
+
+
+def _timestamp(text: pa.Scalar) -> datetime | None:
+    try:
+        return text.cast(pa.timestamp("ms")).as_py()
+    except pa.ArrowInvalid:
+        return None
 
 
 def _authors(user_ids: pa.Array, names: list[str | None]) -> pa.Array:

@@ -86,10 +86,17 @@ class RowReader:
         if not started:
             self._check_header(rest)
         yield self._rows(rest)
-        if self._root_closed_at is None:
+        self._note_end()
+
+    def _note_end(self) -> None:
+        closed_at = self._root_closed_at
+        if closed_at is None:
             self.damage.note(
-                f"{self.where}: the closing tag is missing after row {self.num_rows}: "
-                "the file may have been cut"
+                f"the closing tag is missing after row {self.num_rows}: the file may have been cut"
+            )
+        elif closed_at < self.num_rows:
+            self.damage.note(
+                f"rows {closed_at + 1} to {self.num_rows} stand after the closing tag; kept"
             )
 
     def _check_header(self, header: bytes) -> None:
@@ -139,8 +146,6 @@ class RowReader:
         if piece.startswith("s>"):  # a root element called <rows>
             self.num_rows -= 1
             return None
-        if self._root_closed_at is not None:
-            self.damage.note(f"{self.where}: row {self.num_rows} stands after the closing tag")
         return self._split_loosely(piece) or self._parse_strictly(piece)
 
     def _split_loosely(self, piece: str) -> Row | None:
@@ -150,7 +155,7 @@ class RowReader:
         if tail is None or len(parts) % 2 == 0 or not all(keys):
             return None
         if tail.group(1):
-            self._root_closed_at = self.num_rows
+            self._close_root()
         elif len(parts[-1]) < 64:
             self._good_tails.add(parts[-1])
         names = [f" {key.group(1)}=" for key in keys if key]
@@ -161,6 +166,10 @@ class RowReader:
             zip(names, (value.translate(_WHITESPACE) for value in parts[1::2]), strict=True)
         )
 
+    def _close_root(self) -> None:
+        if self._root_closed_at is None:
+            self._root_closed_at = self.num_rows
+
     def _parse_strictly(self, piece: str) -> Row | None:
         end = max(piece.rfind("/>"), piece.rfind("</row>"))
         text = piece[: end + 2] if end >= 0 and piece[end] == "/" else piece[: end + 6]
@@ -169,10 +178,10 @@ class RowReader:
         except etree.XMLSyntaxError as exc:
             start = re.sub(r"\s+", " ", piece[:60]).strip()
             self.damage.num_rows_lost += 1
-            self.damage.note(f"{self.where}: row {self.num_rows} ({start} …) is broken: {exc.msg}")
+            self.damage.note(f"row {self.num_rows} ({start} …) is broken: {exc.msg}")
             return None
         if "</" in piece[end + 2 :].replace("</row>", ""):
-            self._root_closed_at = self.num_rows
+            self._close_root()
         return {f" {name}=": _escape(str(value)) for name, value in element.attrib.items()}
 
 

@@ -78,7 +78,7 @@ def ingest_site(site: Site, directory: Path, *, strict: bool) -> TaskResult:
         raise InputError(f"{site.posts.label} holds no rows: the dump is empty{detail}")
     if strict and damage.notes:
         found = "\n".join(damage.notes)
-        raise InputError(f"damaged input is refused by source.strict:\n{found}")
+        raise InputError(f"{site.posts.label} is damaged, and source.strict refuses that:\n{found}")
     notes: list[dict[str, Any]] = [{"site": site.host, "damage": text} for text in damage.notes]
     if last_created is not None:
         notes.append({"site": site.host, "last_created": last_created.isoformat()})
@@ -89,7 +89,7 @@ def _until_damage(source: ByteSource, damage: Damage) -> Iterator[bytes]:
     try:
         yield from source.chunks()
     except DamagedArchiveError as exc:
-        damage.note(f"{source.label}: the compressed data is broken ({exc}); kept what came before")
+        damage.note(f"the compressed data is broken ({exc}); kept what came before")
 
 
 def _write_parts(tables: Iterator[pa.Table], host: str, directory: Path) -> datetime | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import bucket_files, html_text, keyed_hash
+from data_pipeline import bucket_files, html_text, keyed_hash, plain_markdown
 from data_pipeline.bucket_files import write_bucket_file
 from data_pipeline.html_text import to_markdown
 from data_pipeline.keyed_hash import buckets_of, order_keys
@@ -40,7 +40,7 @@ class Normalise(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (bucket_files, html_text, keyed_hash)
+        return (bucket_files, html_text, keyed_hash, plain_markdown)
 
     def settings(self) -> Mapping[str, Any]:
         return {"seed": self.seed, "buckets": self.configured_buckets}
@@ -60,31 +60,41 @@ class Normalise(Stage):
         return [path.stem for path in sorted(self.ingest.directory.glob("*.parquet"))]
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
-        counts = normalise_posts(
+        counts, num_plain = normalise_posts(
             self.ingest.directory / f"{task}.parquet",
             directory / f"{task}.arrow",
             num_buckets=self.num_buckets,
             seed=self.seed,
         )
-        return TaskResult({"normalise": counts})
+        notes = [{"task": task, "num_plainly_converted": num_plain}] if num_plain else []
+        return TaskResult({"normalise": counts}, notes)
 
 
-def normalise_posts(posts: Path, output: Path, *, num_buckets: int, seed: int) -> StageCounts:
-    """Convert one Parquet file of posts into an IPC file with a record batch for each bucket."""
+def normalise_posts(
+    posts: Path, output: Path, *, num_buckets: int, seed: int
+) -> tuple[StageCounts, int]:
+    """Convert one Parquet file of posts into an IPC file with a record batch for each bucket.
+
+    Also returns how many posts the fast converter would have lost text of.
+    """
     parts: list[pa.Table] = []
     counts = StageCounts()
+    num_plain = 0
     with pq.ParquetFile(posts) as file:
         for batch in file.iter_batches(batch_size=8192):
-            parts.append(_convert(pa.Table.from_batches([batch]), seed, counts))
+            part, was_plain = _convert(pa.Table.from_batches([batch]), seed, counts)
+            parts.append(part)
+            num_plain += was_plain
     table = pa.concat_tables(parts) if parts else TEXTS_SCHEMA.empty_table()
     buckets = buckets_of(table["order_key"].to_numpy(), num_buckets)
     write_bucket_file(output, table.cast(TEXTS_SCHEMA), buckets, num_buckets)
-    return counts
+    return counts, num_plain
 
 
-def _convert(table: pa.Table, seed: int, counts: StageCounts) -> pa.Table:
+def _convert(table: pa.Table, seed: int, counts: StageCounts) -> tuple[pa.Table, int]:
     counts.rows_in += table.num_rows
-    bodies = [to_markdown(html) for html in table["body"].to_pylist()]
+    converted = [to_markdown(html) for html in table["body"].to_pylist()]
+    bodies = [text for text, _ in converted]
     titles = [_plain_title(title) for title in table["title"].to_pylist()]
     site = table["site"][0].as_py() if table.num_rows else ""
     keys = order_keys(table["question_id"].to_numpy(), site, seed)
@@ -97,7 +107,7 @@ def _convert(table: pa.Table, seed: int, counts: StageCounts) -> pa.Table:
     counts.drop("no_text", has_text.count(False))
     table = table.filter(pa.array(has_text, pa.bool_()))
     counts.rows_out += table.num_rows
-    return table
+    return table, sum(was_plain for _, was_plain in converted)
 
 
 def _plain_title(title: str | None) -> str | None:

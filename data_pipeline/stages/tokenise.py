@@ -98,7 +98,9 @@ def _encode_group(
     first = encoder.encode(prompt, [contents[i] for i in paired], max_tokens)
     fits = [i for i, cut in zip(paired, first.response_tokens_cut, strict=True) if not cut]
     counts.drop("response_too_long", len(paired) - len(fits))
-    encoded = encoder.encode(prompt, [contents[i] for i in fits], max_tokens)
+    # Without the long response the prompt may keep more of its middle.
+    whole = len(fits) == len(paired)
+    encoded = first if whole else encoder.encode(prompt, [contents[i] for i in fits], max_tokens)
     ids = dict(zip(fits, encoded.response_ids, strict=True))
     pairs = [
         pair
