@@ -107,8 +107,12 @@ async def metrics(request: Request) -> Response:
 @router.get("/", response_class=HTMLResponse)
 async def page() -> HTMLResponse:
     """A page to try prompts and responses by hand."""
-    text = resources.files("worldpm.serving").joinpath("page.html").read_text(encoding="utf-8")
-    return HTMLResponse(text, headers=PAGE_HEADERS)
+    return HTMLResponse(read_page(), headers=PAGE_HEADERS)
+
+
+def read_page() -> str:
+    """The page's text: one file without parts from elsewhere."""
+    return resources.files("worldpm.serving").joinpath("page.html").read_text(encoding="utf-8")
 
 
 def _cuts_of(
