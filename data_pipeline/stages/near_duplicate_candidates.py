@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from data_pipeline import candidate_pairs, documents, minhash
+from data_pipeline import candidate_pairs, documents, minhash, ngrams
 from data_pipeline.candidate_pairs import Int64s, pairs_of_band, unique_pairs
 from data_pipeline.config import NearDuplicatesConfig
 from data_pipeline.documents import document_table, document_texts
-from data_pipeline.minhash import band_keys, batches_of_texts, jaccard, shingle, sign
+from data_pipeline.minhash import band_keys, sign
+from data_pipeline.ngrams import batches_of_texts, jaccard, shingle
 from data_pipeline.stage import Stage, TaskResult
 from worldpm.artifacts import write_atomic
 
@@ -43,7 +44,7 @@ class SignDocuments(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (documents, minhash)
+        return (documents, minhash, ngrams)
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -144,7 +145,7 @@ class GatherCandidates(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (minhash,)
+        return (ngrams,)
 
     def settings(self) -> Mapping[str, Any]:
         return {}
@@ -183,7 +184,7 @@ class VerifyCandidates(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (minhash,)
+        return (ngrams,)
 
     def settings(self) -> Mapping[str, Any]:
         return {"threshold": self.candidates.matches.signatures.config.threshold}

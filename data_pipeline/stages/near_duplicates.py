@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline import candidate_pairs, removals
 from data_pipeline.candidate_pairs import Int64s, connected_components, unique_pairs
+from data_pipeline.config import NearDuplicatesConfig
 from data_pipeline.documents import DOCUMENTS_SCHEMA
 from data_pipeline.removals import (
     CLUSTERS_SCHEMA,
@@ -28,7 +29,13 @@ from data_pipeline.removals import (
     removals_dir,
 )
 from data_pipeline.stage import Stage, TaskResult
-from data_pipeline.stages.near_duplicate_candidates import VerifyCandidates, bucket_range
+from data_pipeline.stages.near_duplicate_candidates import (
+    GatherCandidates,
+    MatchBands,
+    SignDocuments,
+    VerifyCandidates,
+    bucket_range,
+)
 from worldpm.artifacts import write_atomic
 
 REASON = "near_duplicate_answer"
@@ -88,6 +95,26 @@ class NearDuplicates(Stage):
             place = table.schema.get_field_index("question_document")
             tables.append(table.set_column(place, "question_document", questions))
         return pa.concat_tables(tables)
+
+
+def near_duplicate_stages(
+    work: Path,
+    pair: Stage,
+    config: NearDuplicatesConfig,
+    *,
+    memory_mb: int,
+    before: tuple[Stage, ...] = (),
+) -> tuple[Stage, ...]:
+    """The stages in their order; the last has the removals and clusters.
+
+    `pair` writes a file of groups a task; `before` are cleaning stages that come earlier.
+    """
+    signatures = SignDocuments(work / "sign_documents", pair, config)
+    matches = MatchBands(work / "match_bands", signatures, memory_mb)
+    candidates = GatherCandidates(work / "gather_candidates", matches)
+    verified = VerifyCandidates(work / "verify_candidates", candidates)
+    last = NearDuplicates(work / "near_duplicates", verified, before)
+    return (signatures, matches, candidates, verified, last)
 
 
 def question_clusters(numbers: Int64s, clusters: Int64s, documents: pa.Table) -> pa.Table:
