@@ -209,7 +209,8 @@ def _draw_group(
 ) -> None:
     word = group.replace("_", "-")
     add(f"loss_{group}", f"Loss on {word} sets against training pairs, with 95 % bands over items "
-        "and the selected law dashed (the paper's Figure 1).",
+        "and the selected law dashed; arrows give the verdicts from the smallest size to the "
+        "largest (the paper's Figure 1).",
         lambda: loss_figure(members, sizes))  # fmt: skip
     add(f"accuracy_{group}", f"Accuracy on {word} sets.", lambda: accuracy_figure(members, sizes))
     add(f"style_{group}", f"Loss on {word} sets with and without style control (the paper's "

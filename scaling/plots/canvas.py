@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.1, 2.5  # inches; two panels fill a column of a paper
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-MAX_SIZES_IN_COLOUR = 8
+LEGEND_ENTRY_WIDTH = 1.0  # inches
 # Okabe and Ito's palette: for categories without an order.
 CATEGORY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#6b6b6b"
@@ -91,22 +91,21 @@ def samples_axis(axis: Axes, label: str = "training pairs") -> None:
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_locator(LogLocator(base=2, numticks=7))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value, digits=2)))
     axis.set_xlabel(label)
 
 
-def log10_axis(axis: Axes, which: str) -> None:
-    """A log10 axis for sizes or compute."""
-    axis.set_xscale("log") if "x" in which else None
-    axis.set_yscale("log") if "y" in which else None
-
-
-def short_number(value: float) -> str:
+def short_number(value: float, digits: int = 3) -> str:
     """1,500,000 as 1.5M."""
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"
+            return f"{_round(value / unit, digits)}{name}"
+    return _round(value, digits)
+
+
+def _round(value: float, digits: int) -> str:
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:g}"
 
 
 def size_legend(figure: Figure, axes: Sequence[Axes], sizes: Sequence[str]) -> None:
@@ -121,5 +120,5 @@ def size_legend(figure: Figure, axes: Sequence[Axes], sizes: Sequence[str]) -> N
             [found[size] for size in shown],
             shown,
             loc="outside lower center",
-            ncols=min(len(shown), MAX_SIZES_IN_COLOUR),
+            ncols=max(1, min(len(shown), int(figure.get_figwidth() / LEGEND_ENTRY_WIDTH))),
         )

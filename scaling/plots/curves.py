@@ -135,7 +135,9 @@ def _note_verdicts(axis: Axes, one_set: SetAnalysis, series: SeriesName) -> None
     curves = one_set.series[series].curves
     marks = " ".join(VERDICT_MARKS[analysis.verdict] for analysis in curves)
     emergent = [found.size for found in one_set.series[series].emergence if found.emergent]
-    text = marks + (f"  emergent at {emergent[0]}" if emergent else "")
-    axis.text(
-        0.98, 0.98, text, transform=axis.transAxes, ha="right", va="top", fontsize=8, color="#222"
-    )
+    axis.set_title(marks, loc="right", fontsize=8.5, fontweight="normal")
+    if emergent:
+        axis.text(
+            0.98, 0.98, f"emergent at {emergent[0]}", transform=axis.transAxes,
+            ha="right", va="top", fontsize=7, color=GREY,
+        )  # fmt: skip

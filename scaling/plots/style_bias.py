@@ -45,8 +45,8 @@ def _draw_phi(axis: Axes, reading: StyleReading, sizes: Sequence[str]) -> None:
     if reading.label_phi_longer is not None:
         axis.axhline(reading.label_phi_longer, color=CATEGORY_COLOURS[1], linestyle="--")
         axis.text(
-            0.02, reading.label_phi_longer, "labels", transform=axis.get_yaxis_transform(),
-            fontsize=7, color=CATEGORY_COLOURS[1], va="bottom",
+            0.99, reading.label_phi_longer, "labels", transform=axis.get_yaxis_transform(),
+            fontsize=7, color=CATEGORY_COLOURS[1], ha="right", va="bottom",
         )  # fmt: skip
     samples_axis(axis)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from scaling.collect import Run
 from scaling.plots.canvas import new_figure, samples_axis, size_colours, size_legend
@@ -70,6 +71,9 @@ def training_figure(histories: Sequence[TrainingHistory], sizes: Sequence[str]) 
             axis.set_title(label)
         if any(np.isfinite(history.grad_norm).any() for history in histories):
             axes[1].set_yscale("log")
+            axes[1].yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            axes[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes[1].yaxis.set_minor_formatter(NullFormatter())
         size_legend(figure, axes, sizes)
     return figure
 

@@ -8,14 +8,14 @@
   const hidden = new Set();
   const readings = { raw: "raw loss", temperature: "loss at best temperature", style: "style-controlled loss", accuracy: "accuracy" };
   let reading = "raw";
-  const W = 360, H = 240, L = 46, R = 10, T = 10, B = 30;
+  const W = 360, H = 240, L = 46, R = 16, T = 10, B = 30;
 
   function colour(size) {
     const at = sizes.length < 2 ? 0 : sizes.indexOf(size) / (sizes.length - 1) * (viridis.length - 1);
     const i = Math.min(Math.floor(at), viridis.length - 2), f = at - i;
     return `rgb(${viridis[i].map((v, k) => Math.round(v + f * (viridis[i + 1][k] - v))).join(",")})`;
   }
-  const short = v => { for (const [u, n] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) if (v >= u) return +(v / u).toPrecision(3) + n; return String(+v.toPrecision(3)); };
+  const short = (v, d = 3) => { for (const [u, n] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) if (v >= u) return +(v / u).toPrecision(d) + n; return String(+v.toPrecision(d)); };
   function node(name, attributes, parent) {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const key in attributes) made.setAttribute(key, attributes[key]);
@@ -23,7 +23,7 @@
     return made;
   }
   function ticks(low, high) {
-    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map(m => m * power).find(s => s >= rough), found = [];
     for (let v = Math.ceil(low / step) * step; v <= high + 1e-9; v += step) found.push(v);
     return found;
@@ -47,7 +47,7 @@
     }
     const every = Math.max(1, Math.ceil((x1 - x0) / 6));
     for (let e = Math.ceil(x0); e <= x1; e += every)
-      node("text", { x: X(2 ** e), y: H - B + 14, "text-anchor": "middle", "font-size": 10, fill: "#667085" }, svg).textContent = short(2 ** e);
+      node("text", { x: X(2 ** e), y: H - B + 14, "text-anchor": "middle", "font-size": 10, fill: "#667085" }, svg).textContent = short(2 ** e, 2);
     node("text", { x: (L + W - R) / 2, y: H - 3, "text-anchor": "middle", "font-size": 10, fill: "#667085" }, svg).textContent = "training pairs";
     for (const line of lines) {
       const paint = colour(line.size);
