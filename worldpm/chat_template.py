@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from worldpm.artifacts import fingerprint, read_json
 from worldpm.errors import CheckpointError, InputError
@@ -32,7 +32,8 @@ class ChatTemplate:
     Every turn is `start` role `separator` content `end`; `start` and `end` may hold special tokens.
     A conversation begins with `beginning`; without a system message an empty system turn stands
     there if `empty_system` (the released WorldPM models were trained so). `reward_token` ends every
-    response: the reward is read at its hidden state.
+    response: the reward is read at its hidden state. An empty one means that nothing is appended
+    and the reward is read at the last token of `end`. `response_prefix` opens the scored response.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ChatTemplate:
     empty_system: bool
     reward_token: str
     pad_token: str
+    response_prefix: str = ""
 
     @property
     def hash(self) -> str:
@@ -55,8 +57,14 @@ class ChatTemplate:
         Without `add_generation_prompt` the reward token ends the text.
         """
         quote = json.dumps
+        prefix = ""
+        if self.response_prefix:
+            prefix = (
+                f" + ({quote(self.response_prefix)} if loop.last and message['role'] == 'assistant'"
+                " and not add_generation_prompt else '')"
+            )
         role_turn = (
-            f"{{{{- {quote(self.start)} + message['role'] + {quote(self.separator)}"
+            f"{{{{- {quote(self.start)} + message['role'] + {quote(self.separator)}{prefix}"
             f" + message['content'] + {quote(self.end)} }}}}"
         )
         empty_system = ""
@@ -105,7 +113,14 @@ LLAMA3 = ChatTemplate(
     reward_token="<|end_of_text|>",  # noqa: S106
     pad_token="<|finetune_right_pad_id|>",  # noqa: S106
 )
-TEMPLATES = {template.name: template for template in (CHATML, CHATML_OWN, LLAMA3)}
+# What most other reward models do: the family's plain template, the reward at its last token.
+CHATML_END = replace(CHATML, name="chatml-end", empty_system=False, reward_token="")
+QWEN3_END = replace(CHATML_END, name="qwen3-end", response_prefix="<think>\n\n</think>\n\n")
+LLAMA3_END = replace(LLAMA3, name="llama3-end", reward_token="")
+TEMPLATES = {
+    template.name: template
+    for template in (CHATML, CHATML_OWN, LLAMA3, CHATML_END, QWEN3_END, LLAMA3_END)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +152,12 @@ class Encoder:
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if tokenizer.num_special_tokens_to_add(is_pair=False):
+            # The template holds every special token. A consumer that encodes rendered text would
+            # get Llama's beginning twice, or a last token that is not the reward token.
+            tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
         self._specials = _special_tokens(tokenizer)
-        self.reward_id = self._special_id(template.reward_token)
+        self.reward_id = self._find_reward_id()
         self.pad_id = self._special_id(template.pad_token)
         if self.reward_id == self.pad_id:
             raise CheckpointError(
@@ -182,7 +201,7 @@ class Encoder:
                 # The class that transformers 4 and 5 both know.
                 "tokenizer_class": "PreTrainedTokenizerFast",
                 "pad_token": self.template.pad_token,
-                "eos_token": self.template.reward_token,
+                "eos_token": self.template.reward_token or self._last_special(),
                 "clean_up_tokenization_spaces": False,
                 "chat_template": jinja,
             },
@@ -261,8 +280,9 @@ class Encoder:
 
     def _encode_response(self, response: str) -> list[int]:
         template = self.template
+        head = [*self._opening()[1], (template.response_prefix, True)]
         tail = [(response, False), (template.end, True), (template.reward_token, True)]
-        return self._encode_pieces(self._opening()[1] + tail)
+        return self._encode_pieces(head + tail)
 
     def _turn(self, role: str, content: str) -> list[tuple[str, bool]]:
         template = self.template
@@ -320,6 +340,15 @@ class Encoder:
     def _encode_text(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids if text else []
 
+    def _find_reward_id(self) -> int:
+        if self.template.reward_token:
+            return self._special_id(self.template.reward_token)
+        return self._encode_pieces([(self.template.end, True)])[-1]
+
+    def _last_special(self) -> str:
+        pieces = self._split_specials(self.template.end, is_template=True)
+        return [piece for piece, special in pieces if special][-1]
+
     def _special_id(self, token: str) -> int:
         if token not in self._specials:
             raise CheckpointError(
@@ -367,7 +396,7 @@ def _read_template(folder: Path, name: str | None, tokenizer: Tokenizer) -> Chat
     specials = _special_tokens(tokenizer)
     for template in TEMPLATES.values():
         needed = (template.reward_token, template.pad_token)
-        if all(token in specials for token in needed):
+        if template.reward_token and all(token in specials for token in needed):
             return template
     raise CheckpointError(
         f"{folder} carries no {TEMPLATE_FILE}, and its special tokens fit none of the templates "
