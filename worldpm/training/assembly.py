@@ -18,10 +18,15 @@ from worldpm.log import logger
 from worldpm.modeling.loading import inspect_checkpoint
 from worldpm.modeling.model_config import config_from_folder
 from worldpm.modeling.preference_model import PreferenceModel
+from worldpm.run_record import describe_environment
 from worldpm.training.architecture import describe_model
 from worldpm.training.config import ModelConfig, TrainConfig
-from worldpm.training.engine import Ranks
-from worldpm.training.flops import attention_weight
+from worldpm.training.engine import Ranks, partitioned_construction
+from worldpm.training.evaluation import Evaluator, load_test_sets
+from worldpm.training.flops import attention_weight, count_parameters
+from worldpm.training.objective import needs_whole_groups
+from worldpm.training.run_directory import RunDescription
+from worldpm.training.schedules import evaluation_steps
 
 TOKENIZER_FILES = ("tokenizer.json", "worldpm_template.json")
 
@@ -84,9 +89,47 @@ def make_loader(
 ) -> StepLoader:
     """The loader of this rank's micro-batches."""
     packing = make_packing(config.batch.token_budget, architecture, ranks)
-    # A list-wise loss looks at a whole group: it stays in one piece.
-    whole = config.loss.kind == "plackett_luce"
+    whole = needs_whole_groups(config.loss)
     return StepLoader(data.shards, data.order, replace(packing, split_groups=not whole))
+
+
+def make_evaluator(
+    config: TrainConfig, data: RunData, architecture: Mapping[str, Any], ranks: Ranks
+) -> Evaluator:
+    """The evaluator with the run's test sets and the steps at which it measures."""
+    budget = config.evaluation.token_budget or config.batch.token_budget
+    steps = evaluation_steps(
+        count_steps(config, data.order),
+        data.order.pairs_per_step,
+        first_pairs=config.evaluation.first_pairs,
+        points_per_doubling=config.evaluation.points_per_doubling,
+    )
+    test_sets = load_test_sets(config, data.folder, data.encoder, data.shards.info.max_tokens)
+    packing = make_packing(budget, architecture, ranks)
+    return Evaluator(config, test_sets, packing, ranks, frozenset(steps))
+
+
+def describe_run(
+    config: TrainConfig,
+    data: RunData,
+    model: PreferenceModel,
+    architecture: Mapping[str, Any],
+    ranks: Ranks,
+) -> RunDescription:
+    """What stays the same over the run, for its record."""
+    counts = count_parameters(
+        {**architecture, "vocab_size": model.config.vocab_size}, model.head_kind
+    )
+    return RunDescription(
+        config=config,
+        model_name=architecture["name"],
+        num_params=counts.total,
+        num_params_non_embedding=counts.non_embedding,
+        num_steps=count_steps(config, data.order),
+        data_fingerprint=data.shards.info.fingerprint,
+        world_size=ranks.world_size,
+        environment=describe_environment(),
+    )
 
 
 def make_packing(token_budget: int, architecture: Mapping[str, Any], ranks: Ranks) -> Packing:
@@ -99,8 +142,12 @@ def make_packing(token_budget: int, architecture: Mapping[str, Any], ranks: Rank
     )
 
 
-def build_model(config: TrainConfig, data: RunData, device: torch.device) -> PreferenceModel:
+def build_model(
+    config: TrainConfig, data: RunData, device: torch.device, deepspeed_values: Mapping[str, Any]
+) -> PreferenceModel:
     """The model of the run: drawn at random, or loaded; says what became of the head.
+
+    Under ZeRO-3 a folder is read straight into partitions: no rank holds the whole model.
 
     Weights are built in fp32: DeepSpeed makes the bf16 copy and keeps the fp32 master weights.
 
@@ -110,7 +157,8 @@ def build_model(config: TrainConfig, data: RunData, device: torch.device) -> Pre
     section = config.model
     attention = resolve_attention(section, device)
     if section.init_from is not None:
-        model = _load_model(config, section, data, attention)
+        with partitioned_construction(deepspeed_values, enabled=config.deepspeed.stage == 3):
+            model = _load_model(config, section, data, attention)
     else:
         architecture = describe_model(section, data.vocab_size)
         architecture.pop("name")

@@ -28,6 +28,8 @@ from worldpm.training.run_state import RunState
 
 STATES_TAG = "states"
 CHECKPOINT_KIND = "training_checkpoint"
+# A file of this name in a checkpoint's folder saves it from removal: snapshots of spikes.
+KEEP_MARK = "keep"
 POLL_S = 0.05
 COPY_BYTES = 16 * 1024 * 1024
 
@@ -52,21 +54,25 @@ class Checkpoint:
 
 def list_checkpoints(directory: Path) -> list[Checkpoint]:
     """All whole checkpoints, the oldest first."""
-    found: list[Checkpoint] = []
-    for folder in sorted(directory.glob("step-*")):
-        manifest = Manifest.read(folder)
-        found.append(
-            Checkpoint(
-                folder=folder,
-                state=RunState.from_json(manifest.counts),
-                world_size=manifest.config["world_size"],
-                stage=manifest.config["stage"],
-                trajectory=manifest.config["trajectory"],
-                data_fingerprint=manifest.inputs["data_fingerprint"],
-                files=manifest.files,
-            )
-        )
-    return found
+    return [read_checkpoint(folder) for folder in sorted(directory.glob("step-*"))]
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    manifest = Manifest.read(folder)
+    return Checkpoint(
+        folder=folder,
+        state=RunState.from_json(manifest.counts),
+        world_size=manifest.config["world_size"],
+        stage=manifest.config["stage"],
+        trajectory=manifest.config["trajectory"],
+        data_fingerprint=manifest.inputs["data_fingerprint"],
+        files=manifest.files,
+    )
 
 
 def checkpoint_folder(directory: Path, step: int) -> Path:
@@ -112,19 +118,30 @@ class CheckpointWriter:
         state: RunState,
         write_states: Callable[[Path, str], None],
         meet: Callable[[], None],
+        *,
+        keep: bool = False,
     ) -> float:
         """Save on all ranks together; returns the seconds for which training stood still.
 
         `write_states(folder, tag)` writes this rank's states below `folder/tag`; `meet` waits for
-        all ranks.
+        all ranks; `keep` saves the checkpoint from removal. A checkpoint of this step that stands
+        already is not written again.
         """
         started_s = time.perf_counter()
         self.wait()
+        meet()
+        final = checkpoint_folder(self._directory, state.step)
+        if final.exists():
+            if keep:
+                (final / KEEP_MARK).touch()
+            return time.perf_counter() - started_s
         hidden = self._directory / f".step-{state.step:08d}.partial"
         if self._identity.rank == 0:
             shutil.rmtree(hidden, ignore_errors=True)
             hidden.mkdir(parents=True)
         meet()
+        if keep and self._identity.rank == 0:
+            (hidden / KEEP_MARK).touch()
         staged = self._staging_folder(hidden, state.step)
         write_states(staged, STATES_TAG)
         self._thread = threading.Thread(
@@ -189,9 +206,7 @@ class CheckpointWriter:
             counts=state.to_json(),
             files=dict(sorted(files.items())),
         ).write(hidden)
-        final = checkpoint_folder(self._directory, state.step)
-        shutil.rmtree(final, ignore_errors=True)
-        hidden.rename(final)
+        hidden.rename(checkpoint_folder(self._directory, state.step))
         self._remove_old()
 
     def _collect_reports(self, hidden: Path) -> dict[str, Any]:
@@ -227,10 +242,6 @@ class CheckpointWriter:
         return checkpoint.state.num_pairs // every > before // every
 
 
-KEEP_MARK = "keep"
-"""A file of this name in a checkpoint's folder saves it from removal (snapshots of spikes)."""
-
-
 def _place(source: Path, target: Path) -> dict[str, Any]:
     """Move or copy a file to its place and read it back; returns its size and hash."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -263,7 +274,7 @@ def _sha256(path: Path) -> str:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what a killed run left half-written."""
-    for folder in directory.glob(".step-*.partial"):
+    """Remove what a killed run left half-written, and conversions that are no longer needed."""
+    for folder in directory.glob(".step-*"):
         logger.info("removing the unfinished checkpoint %s", folder)
         shutil.rmtree(folder)

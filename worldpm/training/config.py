@@ -112,14 +112,15 @@ class LossConfig(ConfigModel):
     """The training loss; reported losses are always plain Bradley-Terry.
 
     `margin_scale` subtracts scale × margin from the reward difference; `label_smoothing` is the
-    chance that a label is wrong; `votes` (kind `vote_aware`) is the Beta prior's pseudo-count;
-    `centring` weighs the penalty on the squared mean of a pair's rewards.
+    chance that a label is wrong; kind `vote_aware` aims at the probability that the votes give
+    under a Beta prior of `vote_prior` pseudo-votes a side; `plackett_luce` ranks all answers of a
+    question by their scores; `centring` weighs the penalty on every reward's square.
     """
 
     kind: Literal["bt", "vote_aware", "plackett_luce"] = "bt"
     margin_scale: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    votes: Annotated[float, Field(gt=0)] = 1.0
+    vote_prior: Annotated[float, Field(gt=0)] = 1.0
     centring: Annotated[float, Field(ge=0)] = 0.0
     use_weights: bool = True
 
@@ -171,13 +172,16 @@ class CheckpointConfig(ConfigModel):
 
     A checkpoint is written every `every_pairs`; the last `keep_last` stay, and besides each that
     first passes a multiple of `keep_every_pairs`. `staging` names a fast folder (/dev/shm) that
-    takes the write; the copy to the run directory then does not hold up training.
+    takes the write; the copy to the run directory then does not hold up training. `branch_from` is
+    a checkpoint folder of another run with the same settings but for schedule and
+    `batch.max_pairs`: a run of a falling learning rate can branch off a constant one.
     """
 
     every_pairs: Positive | None = 100_000
     keep_last: Positive = 2
     keep_every_pairs: Positive | None = None
     staging: Path | None = None
+    branch_from: Path | None = None
 
 
 class TrackingConfig(ConfigModel):
@@ -194,13 +198,15 @@ class MonitorConfig(ConfigModel):
 
     A step is a spike if loss or gradient norm leaves the median of the last `window` steps by more
     than `spike_threshold` robust standard deviations (1.4826 × median absolute deviation); it is
-    recorded, never skipped. `watchdog_s` without a step ends a hung run.
+    recorded, never skipped. The first `max_snapshots` records keep the checkpoint before the step.
+    `watchdog_s` without a step ends a hung run; `peak_flops` a device is for the MFU of devices
+    that are not in the table.
     """
 
     window: Positive = 64
     spike_threshold: Annotated[float, Field(gt=0)] = 8.0
-    snapshot_on_spike: bool = True
     max_spike_records: Positive = 50
+    max_snapshots: Annotated[int, Field(ge=0)] = 3
     watchdog_s: Annotated[float, Field(gt=0)] = 1800.0
     peak_flops: Annotated[float, Field(gt=0)] | None = None
 

@@ -8,12 +8,14 @@ from typing import Any
 from worldpm.training.config import DeepSpeedConfig, TrainConfig
 
 
-def to_deepspeed(config: TrainConfig, *, hidden_size: int | None = None) -> dict[str, Any]:
+def to_deepspeed(
+    config: TrainConfig, *, hidden_size: int | None = None, universal: bool = False
+) -> dict[str, Any]:
     """Translate the configuration; `deepspeed.extra` is merged over the result, key by key.
 
     Batch sizes are formal: the trainer marks the accumulation boundary itself and normalises by the
     pairs of the step, so that steps may have any number of micro-batches. `hidden_size` sets the
-    bucket sizes of stage 3.
+    bucket sizes of stage 3; `universal` lets a converted checkpoint load on another rank count.
     """
     section = config.deepspeed
     values: dict[str, Any] = {
@@ -27,6 +29,7 @@ def to_deepspeed(config: TrainConfig, *, hidden_size: int | None = None) -> dict
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
+        "checkpoint": {"load_universal": universal},
     }
     return _merge(values, section.extra)
 

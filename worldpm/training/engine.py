@@ -9,7 +9,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -123,6 +124,23 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     ]
 
 
+@contextmanager
+def partitioned_construction(values: Mapping[str, Any], *, enabled: bool) -> Generator[None]:
+    """While this is open, `transformers` reads a model straight into ZeRO-3's partitions."""
+    if not enabled:
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    # transformers holds it by a weak reference: it must live as long as the block.
+    holder = HfDeepSpeedConfig(dict(values))
+    try:
+        yield
+    finally:
+        del holder
+        unset_hf_deepspeed_config()
+
+
 class Engine:
     """A model under DeepSpeed, driven one micro-batch at a time.
 
@@ -159,7 +177,7 @@ class Engine:
     def gradient_norm(self) -> float | None:
         """The norm of the step's whole gradient, before `step`; None where it is offloaded."""
         if self.stage == 0:
-            gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+            gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         else:
             averaged = self.engine.optimizer.averaged_gradients
             gradients = [g for group in averaged.values() if group is not None for g in group]
@@ -187,43 +205,43 @@ class Engine:
         """The ZeRO stage."""
         return int(self.engine.zero_optimization_stage())
 
-    def full_gradients(self) -> dict[str, torch.Tensor]:
-        """Every weight's whole gradient, before `step`; all ranks must call."""
-        gradients: dict[str, torch.Tensor] = {}
-        for name, parameter in self.engine.module.named_parameters():
-            gradient = safe_get_full_grad(parameter)
+    def gradient_norms(self) -> dict[str, float]:
+        """The norm of every weight's whole gradient, before `step`; all ranks must call."""
+        return {name: float(value.norm()) for name, value in self.full_gradients()}
+
+    def full_gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every weight's whole gradient in fp32, one after the other, before `step`.
+
+        All ranks must go through all of them.
+        """
+        for name, parameter in self.module.named_parameters():
+            gradient = parameter.grad if self.stage == 0 else safe_get_full_grad(parameter)
             if gradient is not None:
-                gradients[name] = gradient.detach().float().cpu().clone()
-        return gradients
+                yield name, gradient.detach().float()
 
     def full_state(self) -> dict[str, torch.Tensor]:
         """Every weight whole on rank 0, an empty mapping elsewhere; all ranks must call."""
         is_main = torch.distributed.get_rank() == 0
         state: dict[str, torch.Tensor] = {}
-        for name, parameter in self.engine.module.named_parameters():
+        for name, parameter in self.module.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter], enabled=self.stage == 3):
                 if is_main:
                     state[name] = parameter.detach().cpu().clone()
         return state
 
-    def save(self, folder: Path, tag: str, client_state: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, tag: str) -> None:
         """Write this rank's part of weights and optimizer below `folder/tag`."""
-        self.engine.save_checkpoint(
-            str(folder), tag=tag, client_state=dict(client_state), save_latest=False
-        )
+        self.engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
 
-    def load(self, folder: Path, tag: str, *, universal: bool = False) -> dict[str, Any]:
-        """Load weights and optimizer; returns the client state.
+    def load(self, folder: Path, tag: str) -> None:
+        """Load weights and optimizer on all ranks.
 
         Raises:
             CheckpointError: DeepSpeed found nothing to load.
         """
-        if universal:
-            self.engine._config.load_universal_checkpoint = True
-        path, client_state = self.engine.load_checkpoint(str(folder), tag=tag)
+        path, _ = self.engine.load_checkpoint(str(folder), tag=tag)
         if path is None:
             raise CheckpointError(f"{folder / tag} holds no checkpoint that DeepSpeed can load")
-        return client_state
 
     def destroy(self) -> None:
         """Free the engine's buffers and hooks."""

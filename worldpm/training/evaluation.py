@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from worldpm.metrics import pair_metrics
 from worldpm.run_record import EvalRecord, TestSetResult, eval_path
 from worldpm.schema import PAIR_SCORES_SCHEMA
 from worldpm.training.config import TestSetConfig, TrainConfig
-from worldpm.training.engine import all_reduce_sum
+from worldpm.training.engine import Ranks, all_reduce_sum
+from worldpm.training.run_state import RunState
 
 # R responses of a test set, P pairs.
 
@@ -56,6 +57,71 @@ class PairScores:
     chosen_tokens: Ints
     rejected_tokens: Ints
     weight: np.ndarray
+
+
+class Evaluator:
+    """Measures the model and writes what it finds; `steps` are those after which it is wanted.
+
+    `statistics` are mean and standard deviation of the scores of the first set, None before the
+    first measurement.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        test_sets: Sequence[TestSet],
+        packing: Packing,
+        ranks: Ranks,
+        steps: frozenset[int],
+    ) -> None:
+        self.steps = steps
+        self._output_dir = config.output_dir
+        self._test_sets = test_sets
+        self._packing = packing
+        self._ranks = ranks
+        self.statistics: tuple[float, float] | None = None
+
+    @torch.no_grad()
+    def measure(self, score: Score, state: RunState) -> None:
+        """Score all sets on all ranks together; rank 0 writes the record."""
+        scores: dict[str, PairScores] = {}
+        results: dict[str, TestSetResult] = {}
+        for test_set in self._test_sets:
+            found = score_test_set(test_set, score, self._packing, self._ranks.device)
+            scores[test_set.name] = found
+            results[test_set.name] = summarise(test_set, found)
+        self.statistics = _score_statistics(scores)
+        if not self._ranks.is_main:
+            return
+        record = EvalRecord(
+            step=state.step,
+            num_pairs=state.num_pairs,
+            num_tokens=state.num_tokens,
+            flops=state.flops,
+            test_sets=results,
+        )
+        write_evaluation(self._output_dir, record, scores)
+        _log_results(state, results)
+
+
+def _score_statistics(scores: Mapping[str, PairScores]) -> tuple[float, float] | None:
+    for found in scores.values():
+        values = np.concatenate([found.chosen_score, found.rejected_score])
+        return float(values.mean()), float(values.std())
+    return None
+
+
+def _log_results(state: RunState, results: Mapping[str, TestSetResult]) -> None:
+    for name, result in results.items():
+        logger.info(
+            "after %d pairs, %s: BT loss %.4f ± %.4f, accuracy %.3f ± %.3f",
+            state.num_pairs,
+            name,
+            result.bt_loss,
+            result.bt_loss_standard_error,
+            result.accuracy,
+            result.accuracy_standard_error,
+        )
 
 
 def load_test_sets(

@@ -1,19 +1,18 @@
-"""Watch a run: robust bands that tell a spike, the record of one, and honest speed."""
+"""Watch a run: robust bands that tell a spike, and honest speed."""
 
 from __future__ import annotations
 
-import math
 import resource
 import statistics
 from collections import deque
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from worldpm.artifacts import write_json
-from worldpm.training.config import MonitorConfig
+import torch
 
-SPIKES_DIRECTORY = "spikes"
+from worldpm.data.loader import Step
+from worldpm.training.config import MonitorConfig
+from worldpm.training.engine import Ranks
+
 # A median needs a few steps before it says anything.
 MIN_STEPS_FOR_BAND = 8
 # 1.4826 × the median absolute deviation estimates the standard deviation of a normal sample.
@@ -60,41 +59,6 @@ class RobustBand:
         self._values.append(value)
 
 
-@dataclass(frozen=True, slots=True)
-class SpikeRecord:
-    """`RUN/spikes/step-NNNNNNNN.json`: what stood out, and all that is needed to look again.
-
-    `norms` are the gradient's norms weight by weight, empty where they could not be had before the
-    update; `snapshot` is the checkpoint kept for it.
-    """
-
-    step: int
-    num_pairs: int
-    loss: float
-    grad_norm: float | None
-    loss_excess: float
-    grad_norm_excess: float
-    lr: float
-    pair_ids: list[str]
-    norms: dict[str, float] = field(default_factory=dict[str, float])
-    snapshot: str | None = None
-
-    def write(self, run_directory: Path, name: str = "step") -> Path:
-        """Write the record, atomically."""
-        path = run_directory / SPIKES_DIRECTORY / f"{name}-{self.step:08d}.json"
-        values = asdict(self)
-        for key in ("loss", "grad_norm"):
-            # JSON has no NaN: a value that is none is written as text.
-            if values[key] is not None and not math.isfinite(values[key]):
-                values[key] = str(values[key])
-        values["norms"] = {
-            key: value if math.isfinite(value) else str(value)
-            for key, value in values["norms"].items()
-        }
-        write_json(path, values)
-        return path
-
-
 class SpikeDetector:
     """Tells spikes of loss and gradient norm; every value enters the window, spikes too."""
 
@@ -113,34 +77,33 @@ class SpikeDetector:
         return max(loss_excess, norm_excess) > self._threshold, loss_excess, norm_excess
 
 
-@dataclass(frozen=True, slots=True)
-class StepSpeed:
-    """Speed of one step over all ranks, from real tokens: no padding, no filler, no repeats."""
+class Speedometer:
+    """Speed over all ranks, from real tokens: no padding, no filler, no repeated prompt."""
 
-    num_tokens: int
-    num_pairs: int
-    num_computed_tokens: float
-    flops: float
-    wall_s: float
-    input_stall_s: float
-    world_size: int
-    peak_flops: float | None
+    def __init__(self, peak: float | None, ranks: Ranks) -> None:
+        self._is_gpu = ranks.device.type == "cuda"
+        name = torch.cuda.get_device_name() if self._is_gpu else ""
+        self._peak_flops = peak or peak_flops(name)
+        self._world_size = ranks.world_size
 
-    def metrics(self) -> dict[str, Any]:
-        """The numbers of a log line."""
+    def read(
+        self, step: Step, num_computed_tokens: float, flops: float, wall_s: float, stall_s: float
+    ) -> dict[str, Any]:
+        """The numbers of a log line; `mfu` is null where the device's peak is not known."""
         mfu = None
-        if self.peak_flops is not None:
-            mfu = self.flops / self.wall_s / (self.peak_flops * self.world_size)
+        if self._peak_flops is not None:
+            mfu = flops / wall_s / (self._peak_flops * self._world_size)
         return {
-            "tokens_per_s": self.num_tokens / self.wall_s,
-            "pairs_per_s": self.num_pairs / self.wall_s,
+            "tokens_per_s": step.num_tokens / wall_s,
+            "pairs_per_s": step.num_pairs / wall_s,
             "mfu": mfu,
-            "padding_share": 1 - self.num_tokens / self.num_computed_tokens,
-            "input_stall_s": self.input_stall_s,
-            "step_s": self.wall_s,
+            "padding_share": 1 - step.num_tokens / num_computed_tokens,
+            "input_stall_s": stall_s,
+            "step_s": wall_s,
+            "memory_bytes": self._memory_bytes(),
         }
 
-
-def peak_memory_bytes() -> int:
-    """The largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def _memory_bytes(self) -> int:
+        if self._is_gpu:
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

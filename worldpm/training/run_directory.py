@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from worldpm.artifacts import atomic_file, fingerprint
@@ -15,7 +14,6 @@ from worldpm.run_record import (
     RUN_FILE,
     RunRecord,
     RunStatus,
-    describe_environment,
 )
 from worldpm.training.config import TrainConfig, trajectory
 from worldpm.training.run_state import RunState
@@ -89,7 +87,7 @@ def check_same_run(
     Raises:
         ConfigError: naming the first key that differs, or the data.
     """
-    difference = _first_difference(found_trajectory, trajectory(config))
+    difference = first_difference(found_trajectory, trajectory(config))
     if difference is None and found_data != data_fingerprint:
         difference = "the data set"
     if difference is not None:
@@ -99,11 +97,12 @@ def check_same_run(
         )
 
 
-def _first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
+def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
+    """The first key in which two nested mappings differ, with both values."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         for key in sorted({*found, *wanted}):
             inside = f"{where}.{key}" if where else str(key)
-            difference = _first_difference(found.get(key), wanted.get(key), inside)
+            difference = first_difference(found.get(key), wanted.get(key), inside)
             if difference is not None:
                 return difference
         return None
@@ -115,31 +114,3 @@ def write_config(config: TrainConfig) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     with atomic_file(config.output_dir / CONFIG_FILE) as file:
         file.write(to_yaml(config))
-
-
-def describe_run(
-    config: TrainConfig,
-    *,
-    model_name: str,
-    num_params: int,
-    num_params_non_embedding: int,
-    num_steps: int,
-    data_fingerprint: str,
-    world_size: int,
-) -> RunDescription:
-    """Collect what the record needs; looks at the environment once."""
-    return RunDescription(
-        config=config,
-        model_name=model_name,
-        num_params=num_params,
-        num_params_non_embedding=num_params_non_embedding,
-        num_steps=num_steps,
-        data_fingerprint=data_fingerprint,
-        world_size=world_size,
-        environment=describe_environment(),
-    )
-
-
-def run_folder(config: TrainConfig, name: str) -> Path:
-    """A folder or file of the run directory."""
-    return config.output_dir / name
