@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from worldpm.config import load_config
+from worldpm.training.assembly import make_loader, open_data
 from worldpm.training.config import TrainConfig
-from worldpm.training.trainer import train
+from worldpm.training.engine import start_ranks
+from worldpm.training.gradients import accumulate
+from worldpm.training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "configs/train/tiny.yaml"
@@ -35,3 +39,29 @@ def train_all(data: str, runs: dict[str, list[str]]) -> dict[str, Any]:
     torch.set_num_threads(1)
     trainer.distributed.stop_ranks = lambda: None
     return {run: trainer.train(load(data, run, overrides)) for run, overrides in runs.items()}
+
+
+def gradients_of_steps(data: str, cases: dict[str, list[str]], num_steps: int) -> dict[str, Any]:
+    """Losses, and every weight's gradient written to `case/step.npz`, of the first steps."""
+    torch.set_num_threads(1)
+    ranks = start_ranks()
+    found: dict[str, Any] = {}
+    for case, overrides in cases.items():
+        config = load(data, case, overrides)
+        trainer = Trainer(config, open_data(config), ranks)
+        loader = make_loader(config, trainer.data, trainer.architecture, ranks)
+        losses = []
+        for number in range(num_steps):
+            step = loader.load(number)
+            sums = accumulate(trainer.engine, step, config.loss, ranks.device)
+            gradients = {
+                key: value.numpy().copy() for key, value in trainer.engine.full_gradients()
+            }
+            if ranks.is_main:
+                np.savez(Path(case) / f"{number}.npz", **gradients)
+            norm = trainer.engine.gradient_norm()
+            trainer.engine.step(1e-3)
+            losses.append([sums.bt_loss, norm, len(step.micro_batches)])
+        found[case] = losses
+        trainer.engine.destroy()
+    return found

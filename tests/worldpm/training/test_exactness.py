@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.distributed import run_ranks
 
 SCRIPT = Path(__file__).parent / "on_ranks.py"
-SHORT = ["batch.max_pairs=200", "evaluation.splits=[]", "checkpoint.every_pairs=null"]
-BUDGETS = [8192, 700]
-
-
-def metrics(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+NUM_STEPS = 2
+# (ranks, stage, token budget); one row holds a whole step at 8192, a few groups at 700.
+CASES = [(1, stage, 700 if stage % 2 else 8192) for stage in range(4)]
+CASES += [(2, stage, budget) for stage in range(4) for budget in (8192, 700)]
+CASES += [(4, stage, 8192 if stage % 2 else 700) for stage in range(4)]
 
 
 @pytest.fixture(scope="module")
-def runs(data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every combination of ranks, stage and budget, one process group a number of ranks."""
-    folder = tmp_path_factory.mktemp("runs")
+def steps(
+    data_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[int, int, int], tuple[Path, list[Any]]]:
+    """Folder of gradients, and loss, norm and number of micro-batches of each step, by case."""
+    folder = tmp_path_factory.mktemp("gradients")
     found = {}
     for world_size in (1, 2, 4):
-        wanted = {}
-        for stage in range(4):
-            for budget in BUDGETS:
-                name = f"{world_size}-{stage}-{budget}"
-                found[name] = folder / name
-                wanted[str(folder / name)] = [
-                    f"deepspeed.stage={stage}", f"batch.token_budget={budget}", *SHORT,
-                ]  # fmt: skip
-        results = run_ranks(SCRIPT, "train_all", world_size, data=str(data_set), runs=wanted)
-        assert all(code == 0 for result in results for code in result.values())
+        cases = [case for case in CASES if case[0] == world_size]
+        paths = {case: folder / "-".join(map(str, case)) for case in cases}
+        overrides = {
+            str(path): [f"deepspeed.stage={case[1]}", f"batch.token_budget={case[2]}"]
+            for case, path in paths.items()
+        }
+        for path in paths.values():
+            path.mkdir()
+        results = run_ranks(
+            SCRIPT,
+            "gradients_of_steps",
+            world_size,
+            data=str(data_set),
+            cases=overrides,
+            num_steps=NUM_STEPS,
+        )
+        found |= {case: (path, results[0][str(path)]) for case, path in paths.items()}
     return found
 
 
-def test_losses_and_gradient_norms_are_equal_to_a_millionth(runs):
-    expected = metrics(runs["1-0-8192"])
-    assert len(expected) == 3
-    for name, run in runs.items():
-        for line, reference in zip(metrics(run), expected, strict=True):
-            assert line["loss"] == pytest.approx(reference["loss"], abs=1e-6), name
-            assert line["grad_norm"] == pytest.approx(reference["grad_norm"], rel=5e-6), name
+REFERENCE = (1, 0, 8192)
 
 
-def test_small_budgets_and_many_ranks_change_the_micro_batches(runs):
-    assert metrics(runs["1-0-8192"])[0]["num_micro_batches"] == 1
-    assert metrics(runs["1-0-700"])[0]["num_micro_batches"] > 4
-    assert metrics(runs["4-0-700"])[0]["num_micro_batches"] > 1
+@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: "-".join(map(str, case)))
+def test_loss_and_gradient_are_those_of_one_rank_and_one_row(steps, case):
+    folder, values = steps[case]
+    reference_folder, reference = steps[REFERENCE]
+    for number in range(NUM_STEPS):
+        # The second step also shows that the update of the first was the same.
+        assert values[number][0] == pytest.approx(reference[number][0], abs=1e-6)
+        expected = np.load(reference_folder / f"{number}.npz")
+        found = np.load(folder / f"{number}.npz")
+        assert sorted(found.files) == sorted(expected.files)
+        for name in expected.files:
+            scale = max(1.0, float(np.abs(expected[name]).max()))
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6 * scale)
 
 
-def test_all_runs_consume_the_same_pairs(runs):
-    records = [json.loads((run / "run.json").read_text()) for run in runs.values()]
-    assert len({record["pair_chain"] for record in records}) == 1
-    assert len({(record["num_pairs"], record["num_tokens"]) for record in records}) == 1
+def test_the_norm_before_the_update_is_that_of_the_whole_gradient(steps):
+    for case, (folder, values) in steps.items():
+        gradients = np.load(folder / "0.npz")
+        squares = sum(float((gradients[name].astype(np.float64) ** 2).sum()) for name in gradients)
+        assert values[0][1] == pytest.approx(squares**0.5, rel=1e-5), case
+
+
+def test_the_cases_do_differ_in_their_micro_batches(steps):
+    assert steps[REFERENCE][1][0][2] == 1
+    assert steps[1, 1, 700][1][0][2] > steps[2, 1, 700][1][0][2] > steps[4, 2, 700][1][0][2] > 1
