@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Protocol
 
 import py7zr
 import zstandard
@@ -25,11 +25,20 @@ from py7zr.io import Py7zIO, WriterFactory
 from worldpm.errors import InputError
 
 CHUNK_BYTES = 4 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 PROGRAMS = ("7zz", "7z", "7za")
 SEVEN_ZIP_MAGIC = b"7z\xbc\xaf\x27\x1c"
 
 # What decompressors raise when the bytes are not what they should be.
 DECOMPRESSION_ERRORS = (EOFError, OSError, ValueError, ArchiveError, zstandard.ZstdError)
+
+
+class Readable(Protocol):
+    """A binary file that can be read in pieces."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+        ...
 
 
 class DamagedArchiveError(Exception):
@@ -111,7 +120,8 @@ def _file_chunks(path: Path) -> Iterator[bytes]:
     with _open_file(path) as file:
         while True:
             try:
-                chunk = file.read(CHUNK_BYTES)
+                # One read of the layer below: a longer one would lose what came before damage.
+                chunk = file.read1(READ_BYTES)
             except DECOMPRESSION_ERRORS as exc:
                 raise DamagedArchiveError(str(exc)) from exc
             if not chunk:
@@ -120,14 +130,14 @@ def _file_chunks(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def _open_file(path: Path) -> Iterator[IO[bytes]]:
+def _open_file(path: Path) -> Iterator[Readable]:
     with path.open("rb") as raw:
         if path.suffix == ".gz":
             with gzip.open(raw) as file:
-                yield file  # pyright: ignore[reportReturnType]
+                yield file
         elif path.suffix == ".zst":
             with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as file:
-                yield file  # pyright: ignore[reportReturnType]
+                yield file
         else:
             yield raw
 

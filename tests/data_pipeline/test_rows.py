@@ -1,0 +1,195 @@
+"""Rows of a dump: the fast reader agrees with lxml on whatever is XML, and survives what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from xml.sax.saxutils import quoteattr
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from data_pipeline.sources.posts import read_posts, split_tags
+from data_pipeline.sources.rows import MAX_ROW_BYTES, RowReader, unescape
+from worldpm.artifacts import StageCounts
+from worldpm.errors import InputError
+
+XML_TEXT = st.text(
+    st.one_of(
+        st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")),
+        st.sampled_from("\t\n\r<>&\"'\\ "),
+    )
+)
+HEADER = '\ufeff<?xml version="1.0" encoding="utf-8"?>\r\n<posts>\r\n'
+
+
+def _read(data: bytes, size: int = 1 << 20) -> tuple[list[dict[str, str]], RowReader]:
+    reader = RowReader("Posts.xml")
+    chunks = (data[start : start + size] for start in range(0, len(data), size))
+    rows = [
+        {key.strip(" ="): unescape(value) for key, value in row.items()}
+        for part in reader.read(chunks)
+        for row in part
+    ]
+    return rows, reader
+
+
+def _attribute(text: str) -> str:
+    # The publisher's writer: line breaks as references, quotes always escaped.
+    escaped = quoteattr(text, {"\n": "&#xA;", "\r": "&#xD;", "\t": "&#x9;"})
+    return escaped if escaped[0] == '"' else '"' + escaped[1:-1].replace('"', "&quot;") + '"'
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"Id": st.integers(1).map(str), "Body": XML_TEXT}), min_size=1),
+    st.integers(1, 200),
+    st.sampled_from([" />\r\n", "/>\n", "></row>\n", "/>"]),
+)
+def test_the_fast_reader_agrees_with_lxml_wherever_chunks_end(
+    posts: list[dict[str, str]], size: int, end: str
+) -> None:
+    lines = [f'  <row Id="{post["Id"]}" Body={_attribute(post["Body"])}{end}' for post in posts]
+    data = (HEADER + "".join(lines) + "</posts>").encode()
+    rows, reader = _read(data, size)
+    assert rows == [dict(row.attrib) for row in etree.fromstring(data).iter("row")]
+    assert rows == posts
+    assert not reader.damage.notes
+
+
+@given(XML_TEXT)
+def test_raw_white_space_and_single_quotes_are_read_as_lxml_reads_them(text: str) -> None:
+    body = text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#39;")
+    data = f"<posts>\n<row\n  Id='1'\n  Body='{body}'/>\n</posts>".encode()
+    rows, _ = _read(data)
+    assert rows == [dict(row.attrib) for row in etree.fromstring(data).iter("row")]
+
+
+def test_entities_are_resolved_once() -> None:
+    assert unescape("&amp;lt;p&amp;gt; &#38;lt; &amp;#xA; &lt;") == "&lt;p&gt; &lt; &#xA; <"
+
+
+@pytest.mark.parametrize("reference", ["&#x0;", "&#0;", "&#xD83D;", "&#x1F;", "&#x110000;"])
+def test_a_reference_to_no_character_becomes_the_replacement_character(reference: str) -> None:
+    assert unescape(f"a{reference}b") == "a\ufffdb"
+
+
+def test_forbidden_bytes_do_not_cost_the_row() -> None:
+    rows, reader = _read(b'<posts><row Id="1" Body="a\x00\x1fb\xff" /></posts>')
+    assert rows == [{"Id": "1", "Body": "a\ufffd\ufffdb\ufffd"}]
+    assert reader.damage.num_rows_lost == 0
+
+
+def test_a_broken_row_is_counted_with_its_place_and_its_neighbours_are_kept() -> None:
+    data = b'<posts>\n<row Id="1" />\n<row Id="2" Body="cut \n<row Id="3" />\n</posts>'
+    rows, reader = _read(data)
+    assert [row["Id"] for row in rows] == ["1", "3"]
+    assert reader.damage.num_rows_lost == 1
+    assert "row 2" in reader.damage.notes[0]
+
+
+def test_a_file_cut_in_a_row_keeps_what_is_whole() -> None:
+    rows, reader = _read(b'<posts>\n<row Id="1" />\n<row Id="2" Bo')
+    assert [row["Id"] for row in rows] == ["1"]
+    assert reader.damage.num_rows_lost == 1
+    assert any("closing tag is missing" in note for note in reader.damage.notes)
+
+
+def test_a_repeated_attribute_makes_a_row_broken() -> None:
+    rows, reader = _read(b'<posts><row Id="1" Id="2" /></posts>')
+    assert (rows, reader.damage.num_rows_lost) == ([], 1)
+
+
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
+    '<posts><row Id="1" Body="&b;" /></posts>'
+)
+XXE = '<!DOCTYPE l [<!ENTITY x SYSTEM "file:///etc/hostname">]><posts><row Body="&x;" /></posts>'
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (BOMB.encode(), "declares entities"),
+        (XXE.encode(), "declares entities"),
+        ("<posts/>".encode("utf-16"), "UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"Id,Body\n1,a\n", "no XML"),
+        (b"", "no XML"),
+    ],
+)
+def test_what_is_no_dump_is_refused_with_its_reason(data: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _read(data)
+
+
+def test_an_external_document_type_is_named_by_some_copies_and_never_loaded() -> None:
+    rows, _ = _read(b"<!DOCTYPE posts SYSTEM 'posts.dtd'><posts><row Id=\"1\" /></posts>")
+    assert rows == [{"Id": "1"}]
+
+
+def test_a_row_without_end_is_refused_before_it_fills_the_memory() -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'<posts><row Body="'
+        while True:
+            yield b"a" * (MAX_ROW_BYTES // 4)
+
+    with pytest.raises(InputError, match="longer than"):
+        list(RowReader("Posts.xml").read(endless()))
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [("<c#><.net>", ["c#", ".net"]), ("|c#|.net|", ["c#", ".net"]), ("", None), (None, None)],
+)
+def test_both_spellings_of_tags_are_read(text: str | None, tags: list[str] | None) -> None:
+    assert split_tags(text) == tags
+
+
+ROWS = """<posts>
+<row Id="1" PostTypeId="1" Score="3" CreationDate="2010-01-01T00:00:00.000" Body="q"
+  AcceptedAnswerId="2" OwnerUserId="7" Title="T" Tags="&lt;a&gt;" ViewCount="" ClosedDate="x" />
+<row Id="2" PostTypeId="2" ParentId="1" Score="-2" CreationDate="2012-01-01T00:00:00.000" Body="a"
+  OwnerDisplayName="Ada &amp; co" CommunityOwnedDate="x" />
+<row Id="3" PostTypeId="2" ParentId="1" Score="0" CreationDate="2019-01-01T00:00:00.000" Body="a" />
+<row Id="4" PostTypeId="2" ParentId="1" Score="0" CreationDate="2009-13-01T00:00:00" Body="a" />
+<row Id="5" PostTypeId="5" Score="0" Body="wiki" />
+<row Id="6" PostTypeId="2" Score="0" Body="a" />
+<row Id="7" PostTypeId="2" ParentId="1" Score="1.5" Body="a" />
+<row Id="8" PostTypeId="2" ParentId="1" Score="0" Body="" />
+<row Id="9" PostTypeId="2" ParentId="1" Score="0" Body="a" DeletionDate="x" />
+<row Id="10" PostTypeId="2" ParentId="1" Score="0" Body="a" ContentLicense="CC BY-SA 9.9" />
+</posts>"""
+
+
+def test_posts_are_typed_and_every_row_is_accounted_for() -> None:
+    counts = StageCounts()
+    reader = RowReader("Posts.xml")
+    table = pa.concat_tables(read_posts([ROWS.encode()], "a.b", reader, counts))
+    counts.check("ingest")
+    assert counts.rows_in == 10
+    assert counts.dropped == {
+        "post_type_5": 1,
+        "answer_without_question_id": 1,
+        "unreadable_fields": 1,
+        "empty_body": 1,
+        "deleted_post": 1,
+    }
+    rows = {row["post_id"]: row for row in table.to_pylist()}
+    assert rows[1]["question_id"] == 1
+    assert rows[2]["question_id"] == 1
+    assert (rows[1]["accepted_answer_id"], rows[1]["tags"]) == (2, ["a"])
+    assert (rows[1]["is_closed"], rows[2]["is_community_wiki"]) == (True, True)
+    assert [rows[i]["author"] for i in (1, 2, 3)] == ["7", "Ada & co", None]
+    assert [rows[i]["net_votes"] for i in (1, 2, 3)] == [3, -2, 0]
+    assert {i: row["licence"] for i, row in rows.items()} == {
+        1: "CC BY-SA 2.5",
+        2: "CC BY-SA 3.0",
+        3: "CC BY-SA 4.0",
+        4: "CC BY-SA",  # no date, so no version
+        10: "CC BY-SA 9.9",
+    }
+    assert rows[4]["created"] is None
+    assert any("2009-13-01" in note for note in reader.damage.notes)
