@@ -68,8 +68,9 @@ class NearDuplicatesConfig(ConfigModel):
     threshold: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of the sets of word n-grams from which two texts are one."""
     ngram: int = Field(default=5, ge=1)
-    num_bands: int = Field(default=16, ge=1)
-    rows_per_band: int = Field(default=8, ge=1)
+    num_bands: int = Field(default=20, ge=1, le=100)
+    rows_per_band: int = Field(default=6, ge=1)
+    """20 bands of 6 find 99.8 % of the pairs of similarity 0.8."""
 
 
 class DecontaminationConfig(ConfigModel):

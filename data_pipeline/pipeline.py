@@ -14,8 +14,10 @@ from data_pipeline.config import DataConfig
 from data_pipeline.executors import Executor, make_executor, memory_per_worker_mb
 from data_pipeline.sources.discovery import Site, find_sites
 from data_pipeline.stage import Stage
+from data_pipeline.stages.decontaminate import decontamination_stages
 from data_pipeline.stages.exact_duplicates import ExactDuplicates, TextKeys
 from data_pipeline.stages.ingest import Ingest
+from data_pipeline.stages.near_duplicates import near_duplicate_stages
 from data_pipeline.stages.normalise import Normalise
 from data_pipeline.stages.pair import Pair
 from data_pipeline.stages.shard import Shard
@@ -68,8 +70,8 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     ingest = Ingest(work / "ingest", tuple(sites), config.source.strict)
     normalise = Normalise(work / "normalise", ingest, config.seed, config.buckets)
     pair = Pair(work / "pair", normalise, config.filters, config.pairing, memory_mb)
-    cleaning, before_split = _cleaning(config, pair, work, memory_mb)
-    split = SplitGroups(out / "groups", pair, cleaning, (), config.split, config.seed)
+    cleaning, clustering, before_split = _cleaning(config, pair, work, memory_mb)
+    split = SplitGroups(out / "groups", pair, cleaning, clustering, config.split, config.seed)
     tokenizer = MakeTokenizer(out / "tokenizer", split, config.tokenizer)
     tokenise = Tokenise(work / "tokenise", split, tokenizer, config.shards.max_tokens)
     shard = Shard(out / "shards", tokenise, config.shards.groups_per_shard)
@@ -79,7 +81,8 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
 
 def _cleaning(
     config: DataConfig, pair: Pair, work: Path, memory_mb: int
-) -> tuple[tuple[CleaningStep, ...], tuple[Stage, ...]]:
+) -> tuple[tuple[CleaningStep, ...], tuple[Stage, ...], tuple[Stage, ...]]:
+    """The cleaning steps, the stages that cluster questions, and all stages in their order."""
     steps: list[CleaningStep] = []
     stages: list[Stage] = []
     if config.deduplication.enabled:
@@ -90,7 +93,20 @@ def _cleaning(
         answers = ExactDuplicates(work / "duplicate_answers", keys, "answers", questions, memory_mb)
         stages += [keys, questions, answers]
         steps.append(CleaningStep("deduplicate", (questions, answers)))
-    return tuple(steps), tuple(stages)
+    clustering: tuple[Stage, ...] = ()
+    if config.near_duplicates.enabled:
+        removed = tuple(stage for step in steps for stage in step.stages)
+        near = near_duplicate_stages(
+            work, pair, config.near_duplicates, memory_mb=memory_mb, before=removed
+        )
+        stages += near
+        clustering = near[-1:]
+        steps.append(CleaningStep("deduplicate_near", clustering))
+    if config.decontamination.benchmarks:
+        overlap = decontamination_stages(work, pair, config.decontamination)
+        stages += overlap
+        steps.append(CleaningStep("decontaminate", overlap[-1:]))
+    return tuple(steps), clustering, tuple(stages)
 
 
 def build(config: DataConfig) -> bool:

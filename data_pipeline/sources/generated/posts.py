@@ -28,6 +28,8 @@ CLOSED_SHARE = 0.03
 DELETED_AUTHOR_SHARE = 0.015
 COMMUNITY_WIKI_SHARE = 0.01
 SELF_ANSWER_SHARE = 0.02
+COPIED_ANSWER_SHARE = 0.01
+COPIED_ANSWER_OPENER = "<p>As said above:</p>\n"
 EDITED_SHARE = 0.2
 
 _MIX_1, _MIX_2, _WORD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, (1 << 64) - 1
@@ -114,7 +116,10 @@ class SiteHistory:
     ) -> Post:
         user = thread.user if rng.random() < SELF_ANSWER_SHARE else self._draw_user(rng)
         latent = draw_latent(self._skill(user), rng)
-        blocks = draft_answer(thread.question, latent, rng)
+        body = to_html(draft_answer(thread.question, latent, rng))
+        if thread.answers and rng.random() < COPIED_ANSWER_SHARE:
+            latent, body = thread.answers[-1].latent, COPIED_ANSWER_OPENER + thread.answers[-1].body
+        assert latent is not None
         up, down = draw_answer_votes(
             latent,
             popularity,
@@ -125,9 +130,7 @@ class SiteHistory:
         )
         earliest = thread.answers[-1].created if thread.answers else thread.created
         created = earliest + rng.random() ** 3 * (end - earliest)
-        answer = Post(
-            created, to_html(blocks), user, up, down, thread.question, parent=thread, latent=latent
-        )
+        answer = Post(created, body, user, up, down, thread.question, parent=thread, latent=latent)
         _add_incidents(answer, end, rng)
         return answer
 
