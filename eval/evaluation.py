@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -15,8 +14,10 @@ from eval.benchmark import Benchmark, Item
 from eval.catalog import Catalog, load_catalog
 from eval.config import EvalConfig
 from eval.probes import run_probes
+from eval.published import read_published
+from eval.report import write_report
 from eval.results import Results, summarise
-from eval.runner import ITEMS_FILE, GroupScorer, Shard, score_catalog
+from eval.runner import GroupScorer, Shard, score_catalog
 from eval.score_files import ScoreLine, read_scores
 from worldpm.artifacts import atomic_file, write_atomic, write_json
 from worldpm.errors import ConfigError
@@ -162,9 +163,6 @@ def _write_results(
     output_dir = config.output_dir
     write_atomic(output_dir / OUTCOMES_FILE, lambda path: pq.write_table(results.outcomes, path))
     write_json(output_dir / RESULTS_FILE, report)
+    published = [number for path in config.published for number in read_published(path)]
+    write_report(report, output_dir, published)
     return Results(report, results.outcomes)
-
-
-def output_files(output_dir: Path) -> tuple[Path, ...]:
-    """What a finished evaluation leaves."""
-    return tuple(output_dir / name for name in (ITEMS_FILE, RESULTS_FILE, OUTCOMES_FILE))

@@ -100,6 +100,57 @@ def prepare(config_path: Path, overrides: tuple[str, ...], dry_run: bool) -> Non
     click.echo(f"{len(index)} test sets: {config.output_dir / TEST_SETS_FILE}")
 
 
+@command.command()
+@click.argument("evaluations", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output-dir", default="outputs/eval-compare", type=click.Path(path_type=Path))
+@click.option("--protocol", default="official", help="official, or worldpm for the paper's rule.")
+@click.option("--num-bootstrap", default=2000, type=click.IntRange(min=100))
+@click.option("--seed", default=0)
+@click.option(
+    "--published",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file of published numbers to show beside; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be compared; stop.")
+def compare(
+    *,
+    evaluations: tuple[Path, ...],
+    output_dir: Path,
+    protocol: str,
+    num_bootstrap: int,
+    seed: int,
+    published: tuple[Path, ...],
+    dry_run: bool,
+) -> None:
+    """Compare evaluations with the first one named, on the same items.
+
+    \b
+    worldpm eval compare E1 E2 E3 --output-dir C
+    worldpm eval compare E1 E2 --published configs/eval/published/skywork-reward-v2.json
+
+    E1, E2, … are output folders of eval run or eval aggregate. C gets compare.md, compare.csv,
+    compare.html and the figure: McNemar's test or a paired bootstrap, Holm's correction over
+    benchmarks, and which differences stand.
+    """
+    from eval.compare import compare_evaluations, difference_table, write_comparison
+    from eval.published import read_published
+    from eval.report import plain_table
+
+    numbers = [number for path in published for number in read_published(path)]
+    if dry_run:
+        click.echo(f"# plan: compare {', '.join(map(str, evaluations))} under the {protocol} rule")
+        click.echo(f"# to {output_dir}")
+        return
+    comparison = compare_evaluations(
+        evaluations, protocol=protocol, num_bootstrap=num_bootstrap, seed=seed
+    )
+    write_comparison(comparison, output_dir, numbers)
+    table = difference_table(comparison)
+    click.echo(plain_table(table.columns, table.rows))
+    click.echo(f"comparison: {output_dir / 'compare.html'}")
+
+
 def _plan(config: EvalConfig) -> list[str]:
     from eval.benchmarks import BENCHMARKS
 
