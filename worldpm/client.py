@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 
@@ -156,7 +157,10 @@ class ScoringClient:
 
 
 class AsyncScoringClient:
-    """The same client for asynchronous callers; one event loop an instance."""
+    """The same client for asynchronous callers, from any number of event loops.
+
+    Connections belong to the event loop that opened them: each loop gets its own.
+    """
 
     def __init__(
         self,
@@ -168,7 +172,10 @@ class AsyncScoringClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._settings = _Settings(url, api_key, timeout_s, retry or RetryPolicy())
-        self._http = httpx.AsyncClient(transport=transport, **self._settings.client_arguments())
+        self._transport = transport
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            WeakKeyDictionary()
+        )
 
     async def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         """Score groups, in their order; long lists travel as several requests."""
@@ -190,8 +197,10 @@ class AsyncScoringClient:
         return _parse_info(await self._request("GET", "/health", None))
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections of this event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
 
     async def __aenter__(self) -> AsyncScoringClient:
         return self
@@ -217,10 +226,17 @@ class AsyncScoringClient:
 
     async def _attempt(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         try:
-            response = await self._http.request(method, path, json=body)
+            response = await self._http().request(method, path, json=body)
         except httpx.TransportError as exc:
             return _Failure(_describe_transport(exc))
         return _read(response)
+
+    def _http(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            arguments = self._settings.client_arguments()
+            self._clients[loop] = httpx.AsyncClient(transport=self._transport, **arguments)
+        return self._clients[loop]
 
 
 @dataclass(frozen=True, slots=True)
