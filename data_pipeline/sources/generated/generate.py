@@ -19,7 +19,13 @@ from data_pipeline.sources.generated.posts import POSTS_PER_QUESTION, Post, Site
 from data_pipeline.sources.generated.test_sets import TEST_SET_NAMES, make_test_set
 from data_pipeline.sources.generated.truth import TruthWriter, truth_writer
 from data_pipeline.sources.generated.world import SiteWorld, make_worlds
-from worldpm.artifacts import Manifest, atomic_directory, fingerprint, is_current
+from worldpm.artifacts import (
+    Manifest,
+    atomic_directory,
+    file_sha256,
+    fingerprint,
+    is_current,
+)
 from worldpm.group_files import write_group_file
 from worldpm.log import Progress, logger, progress
 
@@ -52,7 +58,7 @@ def generate_dump(config: GenerateConfig) -> GeneratedDump:
     one that holds another dump is replaced.
     """
     settings = config.model_dump(mode="json", exclude={"output_dir"})
-    expected = fingerprint("generated dump", 1, settings)
+    expected = fingerprint("generated dump", _code_version(), settings)
     if is_current(config.output_dir, expected):
         counts = Manifest.read(config.output_dir).counts
         return GeneratedDump(**{**counts, "sites": tuple(counts["sites"]), "is_new": False})
@@ -66,6 +72,11 @@ def generate_dump(config: GenerateConfig) -> GeneratedDump:
         counts = {key: value for key, value in asdict(dump).items() if key != "is_new"}
         Manifest("generated dump", expected, settings, {}, counts).write(hidden)
     return dump
+
+
+def _code_version() -> str:
+    folder = Path(__file__).parent
+    return fingerprint([file_sha256(path) for path in sorted(folder.glob("*.py"))])
 
 
 def _write_sites(
