@@ -42,10 +42,13 @@ class RunSpec:
         """The command as a person would type it."""
         return shlex.join(["worldpm", "train", *self.arguments])
 
-    @property
-    def process_arguments(self) -> list[str]:
-        """The same command for a process of this Python environment."""
-        return [sys.executable, "-c", RUN_COMMAND_LINE, "train", *self.arguments]
+    def process_arguments(self, num_processes: int = 1) -> list[str]:
+        """The same command for processes of this Python environment, by torchrun if several."""
+        python = [sys.executable]
+        if num_processes > 1:
+            python += ["-m", "torch.distributed.run", "--standalone", "--no-python"]
+            python += [f"--nproc_per_node={num_processes}", sys.executable]
+        return [*python, "-c", RUN_COMMAND_LINE, "train", *self.arguments]
 
 
 def make_grid(config: SweepConfig) -> list[RunSpec]:
@@ -87,15 +90,14 @@ def _spec(
     config: SweepConfig, name: str, size_name: str, seed: int, recipe: Mapping[str, Any]
 ) -> RunSpec:
     directory = config.output_dir / name
-    values = _merge(
-        _merge(_merge(config.overrides, config.sizes[size_name].overrides), recipe),
-        {
-            "name": name,
-            "seed": seed,
-            "output_dir": str(directory),
-            "data": {"path": config.data.path},
-        },
-    )
+    values: Mapping[str, Any] = {"data": {"path": config.data.path}}
+    for above in (
+        config.overrides,
+        config.sizes[size_name].overrides,
+        recipe,
+        {"name": name, "seed": seed, "output_dir": str(directory)},
+    ):
+        values = _merge(values, above)
     overrides = tuple(f"{key}={_as_yaml(value)}" for key, value in _flatten(values))
     return RunSpec(
         name=name,

@@ -7,9 +7,10 @@ afterwards, never from the launcher.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,6 @@ import psutil
 
 from scaling.grid import RunSpec
 from scaling.sweep_config import LocalConfig
-from worldpm.errors import ConfigError
 from worldpm.log import logger, progress
 
 LOG_FILE = "output.log"
@@ -46,6 +46,7 @@ class LocalLauncher:
 
     def __init__(self, config: LocalConfig) -> None:
         self._max_parallel = config.max_parallel
+        self._num_processes = config.num_processes
         self._memory_bytes = None if config.memory_gb is None else config.memory_gb * 1e9
 
     def launch(self, specs: Sequence[RunSpec]) -> dict[str, int]:
@@ -63,7 +64,7 @@ class LocalLauncher:
                     if waiting and self._has_room(running, largest_bytes):
                         spec = waiting.pop(0)
                         logger.info("starting %s", spec.name)
-                        running[spec.name] = _Process(spec)
+                        running[spec.name] = _Process(spec, self._num_processes)
                     else:
                         time.sleep(POLL_S)
         finally:
@@ -84,7 +85,7 @@ class LocalLauncher:
 
     @staticmethod
     def _collect_ended(
-        running: dict[str, _Process], codes: dict[str, int], advance: object
+        running: dict[str, _Process], codes: dict[str, int], advance: Callable[[], None]
     ) -> None:
         for name, process in list(running.items()):
             code = process.poll()
@@ -93,24 +94,24 @@ class LocalLauncher:
             del running[name]
             codes[name] = code
             logger.info("%s ended with code %d", name, code)
-            assert callable(advance)
             advance()
 
 
 class _Process:
     """One run as a child process, its output in a log file."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, num_processes: int) -> None:
         path = log_path(spec)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as log:
             log.write(f"$ {spec.command}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
-                spec.process_arguments,
+                spec.process_arguments(num_processes),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # an interrupt reaches the runs through stop() only
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
         self.largest_bytes = 0.0
@@ -128,7 +129,7 @@ class _Process:
         try:
             self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def _memory_bytes(self) -> float:
@@ -138,10 +139,3 @@ class _Process:
             return float(sum(process.memory_info().rss for process in family))
         except psutil.Error:
             return 0.0
-
-
-def make_launcher(config: object) -> Launcher:
-    """The launcher of a sweep's `launcher` section."""
-    if isinstance(config, LocalConfig):
-        return LocalLauncher(config)
-    raise ConfigError(f"no launcher for {type(config).__name__}")

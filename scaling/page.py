@@ -14,7 +14,7 @@ import jinja2
 from scaling.analysis import SetAnalysis
 from scaling.collect import LeftOut, Run, summarise_left_out
 from scaling.config import ReportConfig
-from scaling.plots.canvas import short_number
+from scaling.number_text import short_number
 from worldpm.artifacts import atomic_file
 
 HTML_FILE = "report.html"

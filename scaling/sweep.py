@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.grid import RunSpec, make_grid
-from scaling.launchers import log_path, make_launcher
-from scaling.sweep_config import SweepConfig
+from scaling.launchers import Launcher, LocalLauncher, log_path
+from scaling.ray_jobs import RayLauncher
+from scaling.slurm import SlurmLauncher
+from scaling.sweep_config import LocalConfig, SlurmConfig, SweepConfig
 from worldpm.errors import ArtifactError
 from worldpm.run_record import RUN_FILE, RunRecord
 
@@ -71,7 +73,7 @@ def launch_sweep(config: SweepConfig) -> list[RunState]:
     checkpoint.
     """
     specs = make_grid(config)
-    launcher = make_launcher(config.launcher)
+    launcher = make_launcher(config)
     for _ in range(1 + config.max_retries):
         wanted = [spec for spec in specs if run_state(spec).state != "completed"]
         if not wanted:
@@ -80,6 +82,15 @@ def launch_sweep(config: SweepConfig) -> list[RunState]:
         if not any(codes.values()):
             break
     return [run_state(spec) for spec in specs]
+
+
+def make_launcher(config: SweepConfig) -> Launcher:
+    """The launcher of a sweep's `launcher` section."""
+    if isinstance(config.launcher, LocalConfig):
+        return LocalLauncher(config.launcher)
+    if isinstance(config.launcher, SlurmConfig):
+        return SlurmLauncher(config.launcher, name=config.name, output_dir=config.output_dir)
+    return RayLauncher(config.launcher)
 
 
 def count_states(states: Sequence[RunState]) -> dict[State, int]:

@@ -13,10 +13,12 @@ from worldpm.config import ConfigModel
 class SizeConfig(ConfigModel):
     """One size of the ladder: the keys of the training configuration that make it.
 
-    `seeds` replaces the sweep's.
+    `seeds` replaces the sweep's; `architecture` tells the plan the shape of a model folder
+    (`model.init_from`) that need not be on this machine.
     """
 
     overrides: dict[str, Any]
+    architecture: Path | None = None
     seeds: tuple[int, ...] | None = None
 
 
@@ -31,9 +33,10 @@ class DecayConfig(ConfigModel):
 
 
 class LocalConfig(ConfigModel):
-    """Runs as processes of this machine, `max_parallel` at once within `memory_gb`."""
+    """Runs on this machine, `max_parallel` at once within `memory_gb`, each of `num_processes`."""
 
     kind: Literal["local"] = "local"
+    num_processes: int = Field(default=1, ge=1)
     max_parallel: int = Field(default=1, ge=1)
     memory_gb: float | None = Field(default=None, gt=0)
 
@@ -65,6 +68,19 @@ class RayConfig(ConfigModel):
     poll_s: float = Field(default=10, gt=0)
 
 
+class PlanConfig(ConfigModel):
+    """What `sweep plan` assumes where it cannot know.
+
+    `machine_flops` is the speed of the whole machine in FLOP/s, as measured; without it, it follows
+    from the cluster section of the training configuration. `vocab_size` is for architectures that
+    leave it to the data's tokenizer.
+    """
+
+    machine_flops: float | None = Field(default=None, gt=0)
+    assumed_peak_flops: float = Field(default=1e14, gt=0)
+    vocab_size: int = Field(default=8192, ge=1)
+
+
 class SweepData(ConfigModel):
     """The output of `worldpm data build` that all runs read."""
 
@@ -88,7 +104,7 @@ class SweepConfig(ConfigModel):
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
     decay: DecayConfig | None = None
-    assumed_vocab_size: int = Field(default=151_936, ge=1)
+    plan: PlanConfig = PlanConfig()
     launcher: LocalConfig | SlurmConfig | RayConfig = Field(
         default=LocalConfig(), discriminator="kind"
     )

@@ -14,6 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from scaling.number_text import short_number
+
 PANEL_WIDTH, PANEL_HEIGHT = 3.1, 2.5  # inches; two panels fill a column of a paper
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LEGEND_ENTRY_WIDTH = 1.0  # inches
@@ -93,19 +95,6 @@ def samples_axis(axis: Axes, label: str = "training pairs") -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value, digits=2)))
     axis.set_xlabel(label)
-
-
-def short_number(value: float, digits: int = 3) -> str:
-    """1,500,000 as 1.5M."""
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= unit:
-            return f"{_round(value / unit, digits)}{name}"
-    return _round(value, digits)
-
-
-def _round(value: float, digits: int) -> str:
-    rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:g}"
 
 
 def size_legend(figure: Figure, axes: Sequence[Axes], sizes: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from scaling.analysis import CurveAnalysis, JointAnalysis
 from scaling.iso_flop import IsoFlopLaw
 from scaling.joint_law import compute_optimal
+from scaling.number_text import short_number
 from scaling.plots.canvas import (
     GREY,
     new_figure,
-    short_number,
     size_colours,
     size_legend,
     size_markers,

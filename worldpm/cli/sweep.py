@@ -73,9 +73,35 @@ def _read(config_path: Path, overrides: tuple[str, ...], dry_run: bool) -> Sweep
 
 
 def _plan(config: SweepConfig) -> list[str]:
+    from scaling.cost import data_scale, run_cost
     from scaling.grid import make_grid
+    from scaling.number_text import short_number
 
-    return [spec.command for spec in make_grid(config)]
+    specs = make_grid(config)
+    scale = data_scale(config, specs[0].config)
+    costs = [run_cost(spec, scale, config) for spec in specs]
+    row = "{:30} {:>8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>10}".format
+    columns = (
+        "run",
+        "weights",
+        "no embed.",
+        "pairs",
+        "tokens",
+        "FLOPs",
+        "GB/device",
+        "hours",
+        "cost",
+    )
+    lines = [f"data: {scale.source}", row(*columns)]
+    for spec, cost in zip(specs, costs, strict=True):
+        counts = (cost.num_params, cost.num_params_non_embedding, cost.num_pairs, cost.num_tokens)
+        numbers = [short_number(value) for value in (*counts, cost.flops, cost.memory_gb)]
+        lines.append(row(spec.name, *numbers, f"{cost.hours:.3g}", f"{cost.cost:,.0f}"))
+    total_hours, total_cost = sum(c.hours for c in costs), sum(c.cost for c in costs)
+    lines.append(
+        f"{len(specs)} runs, {total_hours:.3g} hours one after the other, {total_cost:,.0f}"
+    )
+    return [*lines, "", *(spec.command for spec in specs)]
 
 
 def _show(states: Sequence[RunState]) -> None:
