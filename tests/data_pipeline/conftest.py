@@ -1,0 +1,89 @@
+"""Small dumps in the publisher's format, written by the tests themselves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import pytest
+
+Posts = Sequence[dict[str, object]]
+VOCABULARY = (
+    "coffee grinder water filter burr kettle roast bean extraction pressure scale bloom pour "
+    "paper metal steam milk foam tamper basket dose ratio minute gram degree clean descale"
+)
+
+
+def question(post_id: int, **attributes: object) -> dict[str, object]:
+    """A question's attributes, overridden by `attributes`."""
+    return {
+        "Id": post_id,
+        "PostTypeId": 1,
+        "CreationDate": "2015-03-01T10:00:00.000",
+        "Score": 1,
+        "Title": f"Question {post_id}?",
+        "Tags": "<brewing>",
+        "Body": f"<p>{_words(post_id)}</p>",
+        "OwnerUserId": post_id * 10,
+        **attributes,
+    }
+
+
+def answer(post_id: int, parent: int, score: int, **attributes: object) -> dict[str, object]:
+    """An answer's attributes, overridden by `attributes`."""
+    return {
+        "Id": post_id,
+        "PostTypeId": 2,
+        "ParentId": parent,
+        "CreationDate": "2015-03-02T10:00:00.000",
+        "Score": score,
+        "Body": f"<p>{_words(post_id)}</p>",
+        "OwnerUserId": post_id * 10,
+        **attributes,
+    }
+
+
+def _words(seed: int, count: int = 30) -> str:
+    return " ".join(random.Random(seed).choices(VOCABULARY.split(), k=count)) + f" number {seed}"
+
+
+def posts_xml(posts: Posts) -> str:
+    """A Posts.xml as the publisher writes it."""
+    rows = "".join(
+        "  <row "
+        + " ".join(f"{k}={quoteattr(str(v), {chr(10): '&#xA;'})}" for k, v in post.items())
+        + " />\r\n"
+        for post in posts
+    )
+    return f'\ufeff<?xml version="1.0" encoding="utf-8"?>\r\n<posts>\r\n{rows}</posts>\r\n'
+
+
+def many_posts(num_questions: int, num_answers: int = 3, first_id: int = 1) -> Posts:
+    """Questions with so many answers each, of different scores."""
+    posts: list[dict[str, object]] = []
+    post_id = first_id
+    for _ in range(num_questions):
+        parent = post_id
+        posts.append(question(parent, AcceptedAnswerId=parent + 1))
+        posts += [answer(parent + i, parent, 3 * i) for i in range(1, num_answers + 1)]
+        post_id += num_answers + 1
+    return posts
+
+
+WriteDump = Callable[[dict[str, Posts]], Path]
+
+
+@pytest.fixture
+def write_dump(tmp_path: Path) -> WriteDump:
+    """Write a dump of sites, each a folder with a Posts.xml, and return its path."""
+
+    def write(sites: dict[str, Posts]) -> Path:
+        dump = tmp_path / "dump"
+        for host, posts in sites.items():
+            (dump / host).mkdir(parents=True)
+            (dump / host / "Posts.xml").write_text(posts_xml(posts), encoding="utf-8", newline="")
+        return dump
+
+    return write
