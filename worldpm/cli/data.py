@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from worldpm.cli import data_generate
+from worldpm.cli import data_export, data_generate
 from worldpm.cli.common import config_arguments, read_config
 
 
@@ -21,6 +21,7 @@ def command() -> None:
 
 
 command.add_command(data_generate.command)
+command.add_command(data_export.command)
 
 
 @command.command()
