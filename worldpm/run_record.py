@@ -43,7 +43,8 @@ class RunRecord:
 
     `num_params` counts every weight, `num_params_non_embedding` all but the token embedding;
     `num_pairs` and `num_tokens` are consumed so far; `flops` is the training compute so far;
-    `pair_chain` is the SHA-256 chain over the consumed pair ids, in order.
+    `pair_chain` is the SHA-256 chain over the consumed pair ids, in order; `head_state` says what
+    the score head was before training: `initialised`, `loaded` or `reset`.
     """
 
     name: str
@@ -64,6 +65,7 @@ class RunRecord:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     message: str = ""
+    head_state: str = ""
 
     def write(self, run_directory: Path) -> None:
         """Write `run.json`, atomically."""

@@ -19,6 +19,11 @@ from worldpm.modeling.loading import inspect_checkpoint
 from worldpm.modeling.model_config import config_from_folder
 from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.run_record import describe_environment
+from worldpm.training.adapters import (
+    add_adapter,
+    quantise_backbone,
+    refuse_quantisation_without_gpu,
+)
 from worldpm.training.architecture import describe_model
 from worldpm.training.config import ModelConfig, TrainConfig
 from worldpm.training.engine import Ranks, partitioned_construction
@@ -98,11 +103,13 @@ def make_evaluator(
 ) -> Evaluator:
     """The evaluator with the run's test sets and the steps at which it measures."""
     budget = config.evaluation.token_budget or config.batch.token_budget
+    per_epoch = config.evaluation.per_epoch
     steps = evaluation_steps(
         count_steps(config, data.order),
         data.order.pairs_per_step,
         first_pairs=config.evaluation.first_pairs,
         points_per_doubling=config.evaluation.points_per_doubling,
+        regular=per_epoch and max(1, data.order.steps_per_epoch // per_epoch),
     )
     test_sets = load_test_sets(config, data.folder, data.encoder, data.shards.info.max_tokens)
     packing = make_packing(budget, architecture, ranks)
@@ -129,6 +136,7 @@ def describe_run(
         data_fingerprint=data.shards.info.fingerprint,
         world_size=ranks.world_size,
         environment=describe_environment(),
+        head_state=model.head_state,
     )
 
 
@@ -149,12 +157,14 @@ def build_model(
 
     Under ZeRO-3 a folder is read straight into partitions: no rank holds the whole model.
 
-    Weights are built in fp32: DeepSpeed makes the bf16 copy and keeps the fp32 master weights.
+    Weights are built in fp32: DeepSpeed makes the bf16 copy and keeps the fp32 master weights. With
+    an adapter the backbone is frozen in the run's precision.
 
     Raises:
         CheckpointError: tokenizer and model do not belong together.
     """
     section = config.model
+    refuse_quantisation_without_gpu(section.adapter)
     attention = resolve_attention(section, device)
     if section.init_from is not None:
         with partitioned_construction(deepspeed_values, enabled=config.deepspeed.stage == 3):
@@ -170,6 +180,10 @@ def build_model(
             head_init=section.head.init,
             dtype=torch.float32,
         )
+    if section.adapter is not None:
+        if section.adapter.kind == "qlora":
+            quantise_backbone(model.model, section.adapter, device)
+        add_adapter(model, section.adapter, seed=config.seed)
     if section.activation_checkpointing:
         model.gradient_checkpointing_enable()
     refuse_dropout(model)
@@ -190,10 +204,12 @@ def _load_model(
         )
     layout = inspect_checkpoint(folder, config_from_folder(folder))
     head = "new" if layout.head is None else section.head.on_load
+    # Frozen weights have no master copy: they are held as they are computed with.
+    dtype = section.precision if section.adapter is not None else "float32"
     return PreferenceModel.from_pretrained(
         folder,
         attention=attention,
-        dtype=torch.float32,
+        dtype=dtype,
         head=head,
         head_init=section.head.init,
         seed=config.seed,

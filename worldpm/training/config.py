@@ -28,8 +28,33 @@ class HeadConfig(ConfigModel):
     on_load: Literal["keep", "reset"] = "keep"
 
 
+class AdapterConfig(ConfigModel):
+    """Low-rank adapters on frozen linear layers (Hu et al. 2021); the head is trained whole.
+
+    A layer's update is alpha / rank × B A. `qlora` keeps the frozen weights in 4 bits (NF4,
+    Dettmers et al. 2023), which needs a GPU. There is no dropout: both responses of a pair see the
+    same weights.
+    """
+
+    kind: Literal["lora", "qlora"] = "lora"
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
 class ModelConfig(ConfigModel):
-    """Where the weights come from: a Hugging Face folder or an architecture to draw at random."""
+    """Where the weights come from: a Hugging Face folder or an architecture to draw at random.
+
+    `adapter` null trains every weight.
+    """
 
     init_from: Path | None = None
     architecture: Path | None = None
@@ -37,6 +62,13 @@ class ModelConfig(ConfigModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     activation_checkpointing: bool = False
     head: HeadConfig = HeadConfig()
+    adapter: AdapterConfig | None = None
+
+    @model_validator(mode="after")
+    def _adapter_has_something_to_adapt(self) -> Self:
+        if self.adapter is not None and self.init_from is None:
+            raise ValueError("adapter needs init_from: random weights are not worth freezing")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -135,12 +167,15 @@ class EvaluationConfig(ConfigModel):
     """When and on how much the model is measured.
 
     Measured before the first step, at pair counts that double from `first_pairs` on
-    (`points_per_doubling` in each octave), and at the end. `max_pairs_per_set` caps a test set;
-    what was left out is recorded.
+    (`points_per_doubling` in each octave), `per_epoch` times in every epoch at equal distances, and
+    at the end. `max_pairs_per_set` caps a test set; what was left out is recorded. `keep_best`
+    names a set: the model kept is the one of its lowest loss, null keeps the last.
     """
 
     first_pairs: Positive = 1024
     points_per_doubling: Positive = 1
+    per_epoch: Positive | None = None
+    keep_best: str | None = None
     max_pairs_per_set: Positive | None = None
     splits: tuple[Literal["validation", "test"], ...] = ("validation",)
     token_budget: Positive | None = None
@@ -257,6 +292,12 @@ class TrainConfig(ConfigModel):
         for name in self.test_sets:
             if name in self.evaluation.splits:
                 raise ValueError(f"test_sets.{name}: the name is taken by the data's own split")
+        measured = {*self.evaluation.splits, *self.test_sets}
+        if self.evaluation.keep_best not in {None, *measured}:
+            raise ValueError(
+                f"evaluation.keep_best is {self.evaluation.keep_best}, which is not measured; "
+                f"measured are {', '.join(sorted(measured)) or 'no sets'}"
+            )
         return self
 
 

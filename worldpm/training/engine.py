@@ -104,10 +104,12 @@ def _free_port() -> int:
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Backbone and head, each with and without weight decay: none on norms and biases.
 
-    `lr_multiplier` of a group scales the schedule's learning rate.
+    `lr_multiplier` of a group scales the schedule's learning rate. Frozen weights are in no group.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         part = "head" if name.startswith("score.") else "backbone"
         # Under ZeRO-3 a partitioned weight is flat: its true shape is kept beside it.
         shape = getattr(parameter, "ds_shape", parameter.shape)
@@ -220,10 +222,12 @@ class Engine:
                 yield name, gradient.detach().float()
 
     def full_state(self) -> dict[str, torch.Tensor]:
-        """Every weight whole on rank 0, an empty mapping elsewhere; all ranks must call."""
+        """Every trained weight whole on rank 0, an empty mapping elsewhere; all ranks must call."""
         is_main = torch.distributed.get_rank() == 0
         state: dict[str, torch.Tensor] = {}
         for name, parameter in self.module.named_parameters():
+            if not parameter.requires_grad:
+                continue
             with deepspeed.zero.GatheredParameters([parameter], enabled=self.stage == 3):
                 if is_main:
                     state[name] = parameter.detach().cpu().clone()
@@ -284,11 +288,11 @@ def barrier() -> None:
     torch.distributed.barrier()
 
 
-def broadcast_object(value: Any) -> Any:
-    """Rank 0's value on every rank (small, JSON-like)."""
-    holder = [value]
-    torch.distributed.broadcast_object_list(holder, src=0)
-    return holder[0]
+def gather_objects(value: Any) -> list[Any]:
+    """Every rank's value, by rank (small, JSON-like); all ranks must call."""
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def convert_to_universal(source: Path, target: Path, *, stage: int) -> None:

@@ -31,6 +31,7 @@ class RunDescription:
     data_fingerprint: str
     world_size: int
     environment: Mapping[str, Any]
+    head_state: str
 
     def write_record(self, state: RunState, status: RunStatus, message: str = "") -> None:
         """Write `run.json` for this state."""
@@ -53,6 +54,7 @@ class RunDescription:
             config=self.config.model_dump(mode="json"),
             environment=self.environment,
             message=message,
+            head_state=self.head_state,
         ).write(self.config.output_dir)
 
 

@@ -30,14 +30,19 @@ def lr_factor(schedule: ScheduleConfig, step: int, num_steps: int) -> float:
 
 
 def evaluation_steps(
-    num_steps: int, pairs_per_step: int, *, first_pairs: int, points_per_doubling: int = 1
+    num_steps: int,
+    pairs_per_step: int,
+    *,
+    first_pairs: int,
+    points_per_doubling: int = 1,
+    regular: int | None = None,
 ) -> list[int]:
     """After which steps to evaluate: 0, the end, and where the pair count doubles in between.
 
     Pair counts are `first_pairs` × 2^(i / points_per_doubling); each is reached at the first step
-    that has consumed as many.
+    that has consumed as many. `regular` adds its multiples.
     """
-    steps = {0, num_steps}
+    steps = {0, num_steps} | set(range(0, num_steps, regular) if regular else ())
     point = 0
     while True:
         pairs = first_pairs * 2 ** (point / points_per_doubling)

@@ -11,8 +11,10 @@ import torch
 from worldpm.data.loader import Step, prefetch
 from worldpm.log import logger, progress
 from worldpm.modeling.checkpoint_io import save_portable
+from worldpm.modeling.preference_model import as_dtype
 from worldpm.run_record import CHECKPOINTS_DIRECTORY, MODEL_DIRECTORY, RunStatus, eval_path
 from worldpm.training import engine as distributed
+from worldpm.training.adapters import merge_adapter
 from worldpm.training.architecture import describe_model
 from worldpm.training.assembly import (
     RunData,
@@ -23,6 +25,7 @@ from worldpm.training.assembly import (
     make_loader,
     open_data,
 )
+from worldpm.training.best_model import is_best_so_far
 from worldpm.training.checkpointing import CheckpointIdentity, CheckpointWriter
 from worldpm.training.config import TrainConfig, trajectory
 from worldpm.training.deepspeed_config import to_deepspeed
@@ -187,10 +190,15 @@ class Trainer:
         is_last = self.state.step == self.num_steps
         if self.state.step not in evaluator.steps:
             return
-        # After a resume this step may be measured already; only the last one's scores are needed.
-        if not is_last and eval_path(self.config.output_dir, self.state.step).exists():
+        keep_best = self.config.evaluation.keep_best
+        # After a resume this step may be measured already; its model may not be written.
+        measured = eval_path(self.config.output_dir, self.state.step).exists()
+        if measured and not is_last and keep_best is None:
             return
         evaluator.measure(lambda batch: forward(self.engine, batch, self.ranks.device), self.state)
+        distributed.barrier()
+        if keep_best and is_best_so_far(self.config.output_dir, keep_best, self.state.step):
+            self._write_model(evaluator.statistics)
 
     def _save_if_due(self, num_pairs: int) -> None:
         every = self.config.checkpoint.every_pairs
@@ -226,15 +234,16 @@ class Trainer:
     def _finish(self, statistics: tuple[float, float] | None) -> None:
         self._save_checkpoint()
         self.checkpoints.wait()
-        state = self.engine.full_state()
+        if self.config.evaluation.keep_best is None:
+            self._write_model(statistics)
         if self.ranks.is_main:
-            self._write_model(state, statistics)
             logger.info("done: %s", self.config.output_dir)
         self._write_record("completed")
 
-    def _write_model(
-        self, state: Mapping[str, torch.Tensor], statistics: tuple[float, float] | None
-    ) -> None:
+    def _write_model(self, statistics: tuple[float, float] | None) -> None:
+        state = self._whole_state()
+        if not self.ranks.is_main:
+            return
         mean, std = statistics or (None, None)
         save_portable(
             state,
@@ -246,10 +255,23 @@ class Trainer:
             max_tokens=self.data.shards.info.max_tokens,
             provenance={
                 "run": self.config.name,
+                "step": self.state.step,
                 "num_pairs": self.state.num_pairs,
                 "pair_chain": self.state.pair_chain,
                 "data_fingerprint": self.data.shards.info.fingerprint,
+                "head_before_training": self.description.head_state,
             },
+        )
+        logger.info("model after %d steps written", self.state.step)
+
+    def _whole_state(self) -> Mapping[str, torch.Tensor]:
+        trained = self.engine.full_state()
+        section = self.config.model
+        if section.adapter is None or not self.ranks.is_main:
+            return trained
+        assert section.init_from is not None, "the configuration was checked"
+        return merge_adapter(
+            trained, section.init_from, section.adapter, as_dtype(section.precision)
         )
 
     def _open_trackers(self) -> list[Tracker]:
