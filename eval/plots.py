@@ -67,14 +67,16 @@ def reliability_figure(report: Mapping[str, Any]) -> Figure:
         axes.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=0.8, linestyle=":")
         for key, colour in (("raw", COLOURS[0]), ("at_best_temperature", COLOURS[1])):
             bins = one["calibration"][key]["bins"]
-            label = f"{key.replace('_', ' ')} (ECE {one['calibration'][key]['ece']:.3f})"
+            label = key.replace("_", " ")
             confidences = [b["confidence"] for b in bins]
             accuracies = [b["accuracy"] for b in bins]
             axes.plot(confidences, accuracies, marker=".", color=colour, label=label)
-        axes.set_title(name, fontsize=9)
+        raw, fitted = (one["calibration"][key]["ece"] for key in ("raw", "at_best_temperature"))
+        axes.set_title(f"{name}\nECE {raw:.3f}, {fitted:.3f} at best τ", fontsize=8)
         axes.set_xlim(0.5, 1)
         axes.set_ylim(0, 1)
-        axes.legend(fontsize=5, frameon=False, loc="lower right")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", fontsize=8, frameon=False, ncols=2)
     figure.supxlabel("predicted probability of the higher score", fontsize=9)
     figure.supylabel("share of pairs it is right on", fontsize=9)
     return figure

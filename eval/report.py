@@ -151,7 +151,7 @@ def _style_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 name,
-                _accuracy(fits["all"]["without_control"]),
+                percent(report["benchmarks"][name]["worldpm"]["accuracy"]),
                 _accuracy(fits["all"]["in_sample"]),
                 _accuracy(fits["all"]["cross_fitted"]),
                 _accuracy(fits["length"]["cross_fitted"]),
