@@ -122,13 +122,21 @@ def _apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"the override {override!r} is no key.path=value")
-    try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  safe
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"the value of the override {override!r} is no YAML: {exc}") from exc
-    for name in reversed(key.split(".")):
+    names = key.split(".")
+    value = _parse_value(text, names[-1], override)
+    for name in reversed(names):
         value = {name: value}
     return _merge(values, value)
+
+
+def _parse_value(text: str, name: str, override: str) -> Any:
+    if text.startswith("@"):
+        values = _read_yaml(Path(text[1:]))
+        return values[name] if set(values) == {name} else values
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  safe
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"the value of the override {override!r} is no YAML: {exc}") from exc
 
 
 def _describe(error: ErrorDetails, config_type: type[BaseModel]) -> str:

@@ -43,6 +43,14 @@ def test_overrides_reach_nested_keys_and_read_yaml_values(base: Path) -> None:
     assert (config.optimizer.lr, config.limit, config.steps) == (3e-6, None, 7)
 
 
+@pytest.mark.parametrize("text", ["lr: 0.5", "optimizer: {lr: 0.5}"])
+def test_an_override_takes_a_section_from_a_file(base: Path, text: str) -> None:
+    section = base.with_name("section.yaml")
+    section.write_text(text)
+    config = load_config(Config, base, [f"optimizer=@{section}"])
+    assert config.optimizer == Optimizer(lr=0.5)
+
+
 def test_the_printed_configuration_loads_back_unchanged(base: Path) -> None:
     config = load_config(Config, base, ["optimizer.lr=1e-7", "output_dir=somewhere/else"])
     printed = base.with_name("printed.yaml")
