@@ -44,7 +44,6 @@ def _benchmark(kind: TestSetKind) -> Benchmark:
         worldpm=WORLDPM,
         description=f"Planted {kind} preferences on held-out questions.",
         subsets=(kind,),
-        fidelity="substitute",
         caveats=("Made-up text with planted truth: it tests the machinery, not a model's worth.",),
     )
 
