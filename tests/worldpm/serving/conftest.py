@@ -17,10 +17,8 @@ from starlette.testclient import TestClient
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from worldpm.chat_template import CHATML_OWN, Encoder
-from worldpm.modeling.checkpoint_card import SelfTest
 from worldpm.modeling.checkpoint_io import save_portable
 from worldpm.modeling.preference_model import PreferenceModel
-from worldpm.schema import Group, Message
 from worldpm.scoring import Scorer
 from worldpm.serving.app import create_app
 from worldpm.serving.config import ServerConfig
@@ -54,39 +52,19 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def self_test_groups() -> list[Group]:
-    """What the recorded scores belong to."""
-    return [Group("0", (Message("user", "Is water wet?"),), ("Yes.", "No."))]
-
-
-def write_checkpoint(folder: Path) -> Path:
-    """A random model in the portable layout, with its self-test scores."""
+def write_checkpoint(folder: Path, **fields: Any) -> Path:
+    """A random model in the portable layout, which records its self-test scores."""
     encoder = Encoder(byte_tokenizer(), CHATML_OWN)
     model = PreferenceModel.from_architecture(ARCHITECTURE, seed=1)
-    save_portable(model, encoder, folder, max_tokens=MAX_TOKENS)
-    [group] = self_test_groups()
-    scores = Scorer.from_checkpoint(folder).score([group])[0].scores
-    tests = tuple(
-        SelfTest(group.prompt, response, score)
-        for response, score in zip(group.responses, scores, strict=True)
-    )
-    with_tests = folder.with_name(folder.name + "-tested")
-    save_portable(
-        model,
-        encoder,
-        with_tests,
-        max_tokens=MAX_TOKENS,
-        score_mean=0.5,
-        score_std=2.0,
-        self_test=tests,
-    )
-    return with_tests
+    save_portable(model, encoder, folder, max_tokens=MAX_TOKENS, **fields)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random checkpoint."""
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model")
+    """A random checkpoint with a calibration."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    return write_checkpoint(folder, score_mean=0.5, score_std=2.0)
 
 
 @pytest.fixture(scope="session")

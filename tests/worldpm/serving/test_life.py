@@ -103,14 +103,20 @@ def test_a_checkpoint_with_other_scores_never_becomes_ready(
     assert client.post("/v1/score", json=BODY).status_code == 503
 
 
-def test_normalized_scores_need_a_calibration(checkpoint: Path, servers, scorer: Scorer):
+def test_normalized_scores_need_a_calibration(
+    checkpoint: Path, servers, scorer: Scorer, tmp_path: Path
+):
     config = ServerConfig(scores="normalized")
     client = servers.client(config)
     raw = scorer.score_encoded([scorer.encoder.encode(load_prompt(), ["a"])])[0][0]
     scores = client.post("/v1/score", json=BODY).json()["results"][0]["scores"]
     assert scores == pytest.approx([(raw - 0.5) / 2.0], abs=1e-5)
+    plain = tmp_path / "plain"
+    shutil.copytree(checkpoint, plain)
+    card = read_json(plain / "worldpm.json")
+    write_json(plain / "worldpm.json", card | {"score_mean": None, "score_std": None})
     with pytest.raises(ConfigError, match="normalized"):
-        load_scorer(checkpoint.with_name("model"), config)
+        load_scorer(plain, config)
 
 
 def load_prompt():
