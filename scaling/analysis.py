@@ -144,18 +144,14 @@ def analyse_curve(curve: Curve, bootstrap: BootstrapConfig, rules: RulesConfig) 
         result.refused["all forms"] = f"{len(curve.value)} point, at least 2 are needed"
         return result
     _fit_forms(result, rules.curve_delta)
-    smooth = _best_form(result.fits, SMOOTH_FORMS)
-    log_value, log_resampled = np.log(curve.value), np.log(curve.resampled)
-    if smooth is not None:
-        log_resampled, result.training_noise = add_training_noise(
-            log_value,
-            log_resampled,
-            np.log(result.fits[smooth].predict(curve.num_samples)),
-            FORMS[smooth].num_parameters,
-            seed=derived_seed(bootstrap.seed, curve.size, "training noise"),
-        )
-    log_samples = np.log(curve.num_samples)
-    result.tendency = trend(log_samples, log_value, log_resampled, confidence=bootstrap.confidence)
+    smooth = best_smooth_form(result.fits)
+    log_resampled, result.training_noise = noisy_resamples(curve, result.fits, bootstrap)
+    result.tendency = trend(
+        np.log(curve.num_samples),
+        np.log(curve.value),
+        log_resampled,
+        confidence=bootstrap.confidence,
+    )
     result.selected = "broken_power" if _is_broken(result) else smooth
     if result.selected is not None:
         _intervals_of_selected(result, np.exp(log_resampled), bootstrap, rules)
@@ -279,11 +275,31 @@ def _fit_forms(result: CurveAnalysis, delta: float) -> None:
         )
 
 
-def _best_form(fits: Mapping[str, CurveFit], names: Sequence[str]) -> str | None:
+def best_smooth_form(fits: Mapping[str, CurveFit]) -> str | None:
+    """The form without a break that has the least AICc."""
     scored = {
-        name: aicc for name in names if name in fits and (aicc := fits[name].aicc) is not None
+        name: aicc
+        for name in SMOOTH_FORMS
+        if name in fits and (aicc := fits[name].aicc) is not None
     }
     return min(scored, key=lambda name: scored[name]) if scored else None
+
+
+def noisy_resamples(
+    curve: Curve, fits: Mapping[str, CurveFit], bootstrap: BootstrapConfig
+) -> tuple[Array, float]:
+    """ln of the resamples [R, n] with the noise of training added, and its level."""
+    log_resampled = np.log(curve.resampled)
+    smooth = best_smooth_form(fits)
+    if smooth is None:
+        return log_resampled, 0.0
+    return add_training_noise(
+        np.log(curve.value),
+        log_resampled,
+        np.log(fits[smooth].predict(curve.num_samples)),
+        FORMS[smooth].num_parameters,
+        seed=derived_seed(bootstrap.seed, curve.size, "training noise"),
+    )
 
 
 def _is_broken(result: CurveAnalysis) -> bool:

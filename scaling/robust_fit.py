@@ -21,6 +21,7 @@ PredictLog = Callable[[Array], tuple[Array, Array]]
 
 MAX_ITERATIONS = 300
 SCREENING_ITERATIONS = 40
+SETTLING_ITERATIONS = 150
 NUM_SETTLED = 4
 SHARE_TOLERANCE = 0.01  # a start "reaches the optimum" within 1 % of the best objective
 TINY_OBJECTIVE = 1e-15  # exact points: every objective is rounding error
