@@ -17,11 +17,15 @@ from worldpm.log import configure_logging
 VERBS: dict[str, tuple[str, str]] = {
     "data": ("worldpm.cli.data", "Turn StackExchange dumps into preference pairs."),
     "train": ("worldpm.cli.train", "Train a preference model."),
+    "finetune": ("worldpm.cli.finetune", "Fine-tune a checkpoint on a preference set."),
     "sweep": ("worldpm.cli.sweep", "Plan and launch many runs of one ladder."),
     "eval": ("worldpm.cli.eval", "Measure a model on preference benchmarks."),
     "score": ("worldpm.cli.score", "Score responses with a checkpoint."),
+    "best-of-n": ("worldpm.cli.best_of_n", "Pick the best of many candidates; over-optimisation."),
     "scaling": ("worldpm.cli.scaling", "Fit scaling laws and write the report."),
     "serve": ("worldpm.cli.serve", "Score over HTTP."),
+    "convert": ("worldpm.cli.convert", "Bring a reward model of another layout into ours."),
+    "doctor": ("worldpm.cli.doctor", "Check the installation or a checkpoint."),
 }
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)

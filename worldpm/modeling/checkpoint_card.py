@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """A conversation and the fp32 score it must have."""
+    """A conversation and the score it must have."""
 
     prompt: tuple[Message, ...]
     response: str
@@ -31,6 +31,8 @@ class CheckpointCard:
 
     `score_mean` and `score_std` describe the scores of held-out responses, where they are known.
     `max_tokens` is the longest conversation seen in training; `provenance` is for people.
+    `self_test` holds fp32 scores measured when the checkpoint was written, `published_scores` those
+    that a released model's authors print.
     """
 
     layout: str
@@ -45,6 +47,7 @@ class CheckpointCard:
     score_mean: float | None = None
     score_std: float | None = None
     self_test: tuple[SelfTest, ...] = ()
+    published_scores: tuple[SelfTest, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -87,12 +90,8 @@ class CheckpointCard:
             raise CheckpointError(
                 f"{path}: format version {version}, this program reads {FORMAT_VERSION}"
             )
-        values["self_test"] = tuple(
-            SelfTest(
-                parse_messages(test["prompt"], where=str(path)), test["response"], test["score"]
-            )
-            for test in values["self_test"]
-        )
+        for key in ("self_test", "published_scores"):
+            values[key] = _parse_self_tests(values.get(key, ()), where=str(path))
         try:
             return cls(**values)
         except TypeError as exc:
@@ -114,3 +113,10 @@ class CheckpointCard:
                 f"{folder}: its tokenizer.json is not the one it was trained with "
                 f"(hash {encoder.hash[:12]}, recorded {self.encoder_hash[:12]})"
             )
+
+
+def _parse_self_tests(values: Sequence[Mapping[str, Any]], where: str) -> tuple[SelfTest, ...]:
+    return tuple(
+        SelfTest(parse_messages(test["prompt"], where=where), test["response"], test["score"])
+        for test in values
+    )

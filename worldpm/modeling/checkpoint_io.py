@@ -7,7 +7,7 @@ A portable checkpoint is `<Base>ForSequenceClassification` with one label and on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,11 @@ from worldpm.artifacts import atomic_directory, write_json
 from worldpm.chat_template import Encoder
 from worldpm.errors import CheckpointError
 from worldpm.modeling.attention import AttentionBackend
-from worldpm.modeling.checkpoint_card import CheckpointCard, SelfTest
+from worldpm.modeling.checkpoint_card import CheckpointCard
 from worldpm.modeling.model_config import config_to_json, family_name
 from worldpm.modeling.preference_model import PreferenceModel
+from worldpm.modeling.score_head import head_tensor_shapes
+from worldpm.modeling.self_test import can_record, measure_self_test
 from worldpm.modeling.tensor_files import DEFAULT_SHARD_BYTES, write_tensors
 
 Layout = Literal["portable", "qwen2-rm"]
@@ -44,14 +46,15 @@ def save_portable(
     score_mean: float | None = None,
     score_std: float | None = None,
     max_tokens: int | None = None,
-    self_test: tuple[SelfTest, ...] = (),
     provenance: Mapping[str, Any] | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Write a checkpoint folder, whole or not at all.
+    """Write a portable checkpoint folder, whole or not at all.
 
     A state (as DeepSpeed gathers it: names `model.*`, `score.weight`) needs the backbone's
-    `config`. The head is stored in fp32, the backbone in its own type.
+    `config`. The head is stored in fp32, the backbone in its own type. The folder is read again
+    before it takes its name, and self-test scores are recorded; models too large for that get them
+    from `worldpm doctor --record`.
 
     Raises:
         CheckpointError: the head is not linear, or the tokenizer has more ids than the model.
@@ -67,9 +70,7 @@ def save_portable(
             "the portable layout has one linear head, but score.weight is missing: "
             "a two-layer head is stored in the layout qwen2-rm"
         )
-    check_vocabulary(encoder, config)
     state["score.weight"] = state["score.weight"].float()
-    dtype = dtype_name(state["model.embed_tokens.weight"].dtype)
     card = CheckpointCard.describe(
         encoder,
         layout="portable",
@@ -77,14 +78,74 @@ def save_portable(
         score_mean=score_mean,
         score_std=score_std,
         max_tokens=max_tokens,
-        self_test=self_test,
         provenance=dict(provenance or {}),
     )
     with atomic_directory(Path(folder)) as hidden:
-        write_tensors(state, hidden, shard_bytes=shard_bytes)
-        write_json(hidden / "config.json", portable_config(config, card, dtype=dtype))
-        encoder.save(hidden)
-        card.write(hidden)
+        _write(state, config, encoder, card, hidden, shard_bytes=shard_bytes)
+
+
+def save_qwen2_rm(
+    model: PreferenceModel,
+    encoder: Encoder,
+    folder: Path,
+    *,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    **card_fields: Any,
+) -> None:
+    """Write a model with a two-layer head in the layout of the released WorldPM models.
+
+    The head is stored in the backbone's type where that loses nothing, else in fp32.
+    `card_fields` are fields of `CheckpointCard`.
+
+    Raises:
+        CheckpointError: the head is linear, or the backbone is not Qwen2.
+    """
+    if model.head_kind != "mlp" or model.config.model_type != "qwen2":
+        raise CheckpointError(
+            f"the layout qwen2-rm is a Qwen2 model with a two-layer head, not a "
+            f"{model.config.model_type} model with a {model.head_kind} head: use portable"
+        )
+    state = model.state_dict()
+    dtype = state["model.embed_tokens.weight"].dtype
+    for name in head_tensor_shapes("mlp", model.config.hidden_size):
+        state[name] = narrow_if_exact(state[name], dtype)
+    card = CheckpointCard.describe(encoder, layout="qwen2-rm", head_kind="mlp", **card_fields)
+    with atomic_directory(Path(folder)) as hidden:
+        _write(state, model.config, encoder, card, hidden, shard_bytes=shard_bytes)
+
+
+def narrow_if_exact(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in `dtype` if every value is representable there, else unchanged."""
+    narrow = tensor.to(dtype)
+    return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
+
+
+def _write(
+    state: Mapping[str, torch.Tensor],
+    config: PreTrainedConfig,
+    encoder: Encoder,
+    card: CheckpointCard,
+    folder: Path,
+    *,
+    shard_bytes: int,
+) -> None:
+    check_vocabulary(encoder, config)
+    dtype = dtype_name(state["model.embed_tokens.weight"].dtype)
+    write_tensors(state, folder, shard_bytes=shard_bytes)
+    write_json(folder / "config.json", checkpoint_config(config, card, dtype=dtype))
+    encoder.save(folder)
+    card.write(folder)
+    if can_record(sum(tensor.numel() for tensor in state.values())):
+        record_self_test(folder)
+
+
+def record_self_test(folder: Path) -> CheckpointCard:
+    """Load a checkpoint in fp32 and write the scores of the self-test into its card."""
+    loaded = load_checkpoint(folder)
+    tests = measure_self_test(loaded.model, loaded.encoder, loaded.card.max_tokens)
+    card = replace(loaded.card, self_test=tests)
+    card.write(folder)
+    return card
 
 
 def load_checkpoint(
@@ -113,13 +174,14 @@ def load_checkpoint(
     return LoadedCheckpoint(model.eval(), encoder, card)
 
 
-def portable_config(
+def checkpoint_config(
     config: PreTrainedConfig, card: CheckpointCard, *, dtype: str
 ) -> dict[str, Any]:
-    """`config.json` of a portable checkpoint."""
+    """`config.json` of a checkpoint in the layout of its card."""
     values = config_to_json(config, dtype=dtype)
+    head = "ForSequenceClassification" if card.layout == "portable" else "ForRewardModel"
     values |= {
-        "architectures": [f"{family_name(config)}ForSequenceClassification"],
+        "architectures": [f"{family_name(config)}{head}"],
         "model_type": config.model_type,
         "id2label": {"0": "LABEL_0"},
         "label2id": {"LABEL_0": 0},
@@ -128,13 +190,13 @@ def portable_config(
         "pad_token_id": card.pad_id,
         "eos_token_id": card.reward_id,
         "bos_token_id": None,
-        # OpenRLHF's names for the head and the normalisation of rewards.
-        "value_head_prefix": "score",
-        # AutoModelForTokenClassification (verl up to 0.7.0, ROLL) would add a bias.
-        "token_classification_bias": False,
     }
+    if card.layout == "portable":
+        # OpenRLHF's name for the head; AutoModelForTokenClassification (verl up to 0.7.0, ROLL)
+        # would add a bias.
+        values |= {"value_head_prefix": "score", "token_classification_bias": False}
     if card.score_mean is not None and card.score_std is not None:
-        values |= {"mean": card.score_mean, "std": card.score_std}
+        values |= {"mean": card.score_mean, "std": card.score_std}  # OpenRLHF normalises with them
     return values
 
 

@@ -44,11 +44,16 @@ def build_score_head(kind: HeadKind, width: int) -> nn.Module:
     )
 
 
-def head_tensor_names(kind: HeadKind) -> tuple[str, ...]:
-    """Names of the head's tensors in a checkpoint."""
+def head_tensor_shapes(kind: HeadKind, width: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the head's tensors in a checkpoint."""
     if kind == "linear":
-        return ("score.weight",)
-    return ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
+        return {"score.weight": (1, width)}
+    return {
+        "score.0.weight": (width, width),
+        "score.0.bias": (width,),
+        "score.2.weight": (1, width),
+        "score.2.bias": (1,),
+    }
 
 
 def head_kind(head: nn.Module) -> HeadKind:

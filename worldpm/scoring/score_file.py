@@ -76,8 +76,11 @@ def score_file(
     job: Mapping[str, Any],
     progress: Progress,
     chunk_groups: int = CHUNK_GROUPS,
+    with_lengths: bool = False,
 ) -> ScoreCounts:
     """Write the scores of every group of `source` to `target` (`.jsonl` or `.parquet`), in order.
+
+    `with_lengths` adds `response_tokens`, the tokens of every response, to JSON lines.
 
     Finished chunks wait in a hidden folder beside `target`, so an interrupted job goes on where it
     stopped; a job of another checkpoint, input or option (`job`) begins anew.
@@ -91,7 +94,7 @@ def score_file(
     identity = fingerprint(dict(job), describe_input(source), chunk_groups)
     _open_workplace(workplace, identity)
     counts = _score_chunks(make_scorer, source, workplace, progress, chunk_groups)
-    _join(workplace, target)
+    _join(workplace, target, with_lengths=with_lengths)
     shutil.rmtree(workplace)
     return counts
 
@@ -140,6 +143,7 @@ def _to_line(result: GroupScores) -> str:
     line = {
         "id": result.group_id,
         "scores": list(result.scores),
+        "response_tokens": list(result.num_response_tokens),
         "prompt_tokens_cut": result.prompt_tokens_cut,
         "response_tokens_cut": list(result.response_tokens_cut),
     }
@@ -152,7 +156,7 @@ def _read_chunk(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _join(workplace: Path, target: Path) -> None:
+def _join(workplace: Path, target: Path, *, with_lengths: bool) -> None:
     chunks = sorted(workplace.glob("chunk-*.jsonl"))
     if target.suffix == ".parquet":
         write_atomic(target, lambda hidden: _join_parquet(chunks, hidden))
@@ -161,6 +165,8 @@ def _join(workplace: Path, target: Path) -> None:
         for chunk in chunks:
             for line in _read_chunk(chunk):
                 kept = {"id": line["id"], "scores": line["scores"]}
+                if with_lengths:
+                    kept["response_tokens"] = line["response_tokens"]
                 file.write(json.dumps(kept, ensure_ascii=False) + "\n")
 
 
