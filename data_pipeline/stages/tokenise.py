@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.stage import Stage, TaskResult
-from data_pipeline.stages.split import SplitGroups
 from data_pipeline.stages.tokenizer import MakeTokenizer
 from worldpm.artifacts import StageCounts, write_atomic
 from worldpm.chat_template import Encoder
@@ -24,7 +23,7 @@ ROWS_PER_BATCH = 64
 class Tokenise(Stage):
     """One task a bucket; writes `<split>-bucket-NNNNN.arrow` in the global order."""
 
-    split: SplitGroups
+    split: Stage
     tokenizer: MakeTokenizer
     max_tokens: int
 

@@ -14,7 +14,6 @@ from tokenizers import normalizers as token_normalizers
 
 from data_pipeline.config import TokenizerConfig
 from data_pipeline.stage import Stage, TaskResult
-from data_pipeline.stages.split import SplitGroups
 from worldpm.artifacts import file_sha256
 from worldpm.chat_template import CHATML_OWN, TEMPLATE_FILE, Encoder
 
@@ -32,7 +31,7 @@ WORDS = (
 class MakeTokenizer(Stage):
     """One task; the directory is a tokenizer folder that `transformers` loads."""
 
-    split: SplitGroups
+    split: Stage
     config: TokenizerConfig
 
     @property

@@ -1,0 +1,109 @@
+"""A preference set whose better answers say "yes" more often, and small folders to begin from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification, Qwen2Config, Qwen2ForCausalLM
+
+from worldpm.chat_template import CHATML, LLAMA3, Encoder
+from worldpm.group_files import write_group_file
+from worldpm.schema import Group, Message, Pair
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def preferences(count: int, seed: int = 0) -> list[Group]:
+    """One pair a prompt; the margin is how many times more the chosen answer says yes."""
+    random = np.random.default_rng(seed)
+    groups: list[Group] = []
+    for number in range(count):
+        fewer, more = sorted(random.choice(6, 2, replace=False).tolist())
+        answers = [
+            " ".join(random.permutation(["yes"] * good + ["no"] * 4).tolist())
+            for good in (fewer, more)
+        ]
+        question = f"Question {seed}-{number}?"
+        groups.append(
+            Group(
+                f"set/{seed}-{number}",
+                (Message("user", question),),
+                tuple(answers),
+                (Pair(1, 0, more - fewer),),
+            )
+        )
+    return groups
+
+
+@pytest.fixture(scope="session")
+def preference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 prompts with a pair each."""
+    path = tmp_path_factory.mktemp("preferences") / "set.jsonl"
+    write_group_file(path, preferences(160))
+    return path
+
+
+@pytest.fixture(scope="session")
+def test_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 prompts of the same kind, none of them in the preference set."""
+    path = tmp_path_factory.mktemp("tests") / "test.jsonl"
+    write_group_file(path, preferences(80, seed=7))
+    return path
+
+
+def save_foreign(model: Any, tokenizer: Any, folder: Path) -> Path:
+    """Write a folder as other programs do: no file of ours in it."""
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_folder(
+    tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Callable[[list[str]], Any]
+) -> Path:
+    """A language model of Qwen2's family, with its output layer and without a score head."""
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=384, **SHAPE))
+    return save_foreign(model, make_tokenizer(specials), tmp_path_factory.mktemp("base") / "base")
+
+
+@pytest.fixture(scope="session")
+def skywork_folder(
+    tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Callable[[list[str]], Any]
+) -> Path:
+    """A random model in the layout of Skywork-Reward-V2-Llama: one linear head."""
+    specials = [LLAMA3.beginning, LLAMA3.start, "<|end_header_id|>", "<|eot_id|>"]
+    specials += [LLAMA3.reward_token, LLAMA3.pad_token]
+    torch.manual_seed(1)
+    model = LlamaForSequenceClassification(LlamaConfig(vocab_size=384, num_labels=1, **SHAPE))
+    folder = tmp_path_factory.mktemp("skywork") / "skywork"
+    return save_foreign(model, make_tokenizer(specials), folder)
+
+
+@pytest.fixture(scope="session")
+def released_folder(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model in the layout of the released WorldPM: Qwen2ForRewardModel, two layers."""
+    from worldpm.modeling.checkpoint_io import save_qwen2_rm
+    from worldpm.modeling.preference_model import PreferenceModel
+
+    torch.manual_seed(2)
+    architecture = {"model_type": "qwen2", "vocab_size": 384, **SHAPE}
+    model = PreferenceModel.from_architecture(
+        architecture, seed=2, head="mlp", head_init="inverse_sqrt"
+    )
+    folder = tmp_path_factory.mktemp("released") / "released"
+    save_qwen2_rm(model, Encoder.from_folder(base_folder, CHATML.name), folder)
+    return folder
