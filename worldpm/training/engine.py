@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ import torch
 if not torch.cuda.is_available():
     # Said rather than guessed: DeepSpeed warns about a guess.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+# torch's advice to DeepSpeed, printed at every collective of stage 3.
+warnings.filterwarnings("ignore", r".*(all_gather_into|reduce_scatter)_tensor.* is deprecated")
 
 import deepspeed
 import deepspeed.ops
@@ -152,6 +156,9 @@ class Engine:
 
     def __init__(self, model: nn.Module, config: TrainConfig, values: Mapping[str, Any]) -> None:
         groups = parameter_groups(model, config.optimizer)
+        self._group_settings = [
+            {key: value for key, value in group.items() if key != "params"} for group in groups
+        ]
         optimizer = _build_optimizer(groups, config)
         # DeepSpeed's own annotations are unions over all its optimizers.
         self.engine: Any = deepspeed.initialize(
@@ -246,6 +253,19 @@ class Engine:
         path, _ = self.engine.load_checkpoint(str(folder), tag=tag)
         if path is None:
             raise CheckpointError(f"{folder / tag} holds no checkpoint that DeepSpeed can load")
+        self._mend_loaded_optimizer()
+
+    def _mend_loaded_optimizer(self) -> None:
+        # A universal checkpoint of stage 3 loads with two faults (DeepSpeed 0.19.8): all weights
+        # share one step counter, which then counts once a group instead of once a step, and all
+        # groups get the first group's settings, so that norms and biases decay.
+        zero_optimizer = self.engine.optimizer
+        optimizer = getattr(zero_optimizer, "optimizer", zero_optimizer)
+        for state in optimizer.state.values():
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].clone()
+        for group, settings in zip(optimizer.param_groups, self._group_settings, strict=True):
+            group.update(settings)
 
     def destroy(self) -> None:
         """Free the engine's buffers and hooks."""

@@ -13,6 +13,7 @@ from worldpm.training.assembly import make_loader, open_data
 from worldpm.training.config import TrainConfig
 from worldpm.training.engine import start_ranks
 from worldpm.training.gradients import accumulate
+from worldpm.training.replay import replay
 from worldpm.training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
@@ -65,3 +66,8 @@ def gradients_of_steps(data: str, cases: dict[str, list[str]], num_steps: int) -
         found[case] = losses
         trainer.engine.destroy()
     return found
+
+
+def replay_once(data: str, run: str, overrides: list[str], step: int) -> None:
+    """Take one step of a run again."""
+    replay(load(data, run, overrides), step)
