@@ -26,13 +26,18 @@ from data_pipeline.stage import (
     run_and_mark,
 )
 from worldpm.errors import ArtifactError, ConfigError, MissingDependencyError
-from worldpm.log import logger, progress
+from worldpm.log import progress
 
 POLL_INTERVAL_S = 0.2
 
 
 class Executor(Protocol):
     """Makes a stage whole."""
+
+    @property
+    def is_driver(self) -> bool:
+        """Whether this process writes what belongs to the build as a whole."""
+        ...
 
     def run(self, stage: Stage) -> None:
         """Do the tasks that are missing, then publish the stage.
@@ -81,6 +86,8 @@ def _number(configured: int | None, key: str, variable: str) -> int:
 
 
 class _ContextExecutor:
+    is_driver = True
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -148,6 +155,7 @@ class SlurmRank(_ContextExecutor):
             raise ConfigError(f"executor.rank is {rank}: it must be below world_size {world_size}")
         self._rank = rank
         self._world_size = world_size
+        self.is_driver = rank == 0
 
     def __enter__(self) -> SlurmRank:
         return self
@@ -155,6 +163,7 @@ class SlurmRank(_ContextExecutor):
     def run(self, stage: Stage) -> None:
         """Do this rank's share of the tasks, and wait until the stage is published."""
         partial = stage.partial_directory
+        _failure_file(partial, self._rank).unlink(missing_ok=True)
         if self._rank == 0:
             prepare(stage)
         else:
@@ -180,7 +189,8 @@ class SlurmRank(_ContextExecutor):
                 note = _failure_file(stage.partial_directory, rank)
                 if rank != self._rank and note.is_file():
                     raise ArtifactError(
-                        f"rank {rank} failed in {stage.name}: {note.read_text(encoding='utf-8')}"
+                        f"rank {rank} failed in {stage.name}: {note.read_text(encoding='utf-8')} "
+                        f"(if that was an earlier attempt, remove {note})"
                     )
             time.sleep(POLL_INTERVAL_S)
 
@@ -191,7 +201,8 @@ def _is_prepared(stage: Stage) -> bool:
 
 
 def _failure_file(partial: Path, rank: int) -> Path:
-    return partial.with_name(f"{partial.name}.failed-{rank}")
+    job = os.environ.get("SLURM_ARRAY_JOB_ID", "manual")
+    return partial.with_name(f"{partial.name}.failed-{job}-{rank}")
 
 
 class RayTasks(_ContextExecutor):
@@ -229,8 +240,3 @@ class RayTasks(_ContextExecutor):
     def close(self) -> None:
         """Leave the cluster; a cluster started here ends."""
         self._ray.shutdown()
-
-
-def log_stage(stage: Stage, seconds: float) -> None:
-    """One line about a stage that was made."""
-    logger.info("%s: done in %.1f s", stage.name, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from data_pipeline.stages.tokenizer import MakeTokenizer
 from worldpm.artifacts import (
     MANIFEST_NAME,
     Manifest,
+    atomic_directory,
     describe_files,
     fingerprint,
     is_current,
@@ -46,6 +48,7 @@ class Plan:
 
     stages: tuple[Stage, ...]
     cleaning: tuple[CleaningStep, ...]
+    split: SplitGroups
     output_dir: Path
 
     @property
@@ -71,12 +74,12 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     normalise = Normalise(work / "normalise", ingest, config.seed, config.buckets)
     pair = Pair(work / "pair", normalise, config.filters, config.pairing, memory_mb)
     cleaning, clustering, before_split = _cleaning(config, pair, work, memory_mb)
-    split = SplitGroups(out / "groups", pair, cleaning, clustering, config.split, config.seed)
+    split = SplitGroups(work / "split", pair, cleaning, clustering, config.split, config.seed)
     tokenizer = MakeTokenizer(out / "tokenizer", split, config.tokenizer)
     tokenise = Tokenise(work / "tokenise", split, tokenizer, config.shards.max_tokens)
     shard = Shard(out / "shards", tokenise, config.shards.groups_per_shard)
     stages = (ingest, normalise, pair, *before_split, split, tokenizer, tokenise, shard)
-    return Plan(stages, cleaning, out)
+    return Plan(stages, cleaning, split, out)
 
 
 def _cleaning(
@@ -115,7 +118,7 @@ def build(config: DataConfig) -> bool:
     Raises:
         WorldPMError: the input is wrong; nothing half-written is left under a published name.
     """
-    existed = config.output_dir.exists()
+    is_new = not config.output_dir.exists() or not any(config.output_dir.iterdir())
     plan = make_plan(config, find_sites(config.source.path))
     if plan.is_whole:
         return False
@@ -123,17 +126,32 @@ def build(config: DataConfig) -> bool:
     kept = [stage.name for stage in plan.stages if stage not in missing]
     if kept:
         logger.info("kept: %s", ", ".join(kept))
+    try:
+        with make_executor(config.executor) as executor:
+            _run_all(plan, config, missing, executor, is_new=is_new)
+    except OSError as exc:
+        if exc.errno is not None and exc.filename is None:  # pyarrow leaves the place out
+            raise OSError(exc.errno, exc.strerror, str(config.output_dir)) from exc
+        raise
+    return True
+
+
+def _run_all(
+    plan: Plan, config: DataConfig, missing: list[Stage], executor: Executor, *, is_new: bool
+) -> None:
+    if not executor.is_driver:
+        for stage in missing:
+            _run(stage, executor)
+        return
     # From here until the end the output is incomplete, and its missing manifest says so.
     (config.output_dir / MANIFEST_NAME).unlink(missing_ok=True)
     try:
-        with make_executor(config.executor) as executor:
-            for stage in missing:
-                _run(stage, executor)
-        _write_root(plan, config)
+        for stage in missing:
+            _run(stage, executor)
     except WorldPMError:
-        _remove_unpublished(plan, keep_folder=existed)
+        _remove_unpublished(plan, keep_finished=not is_new)
         raise
-    return True
+    _write_root(plan, config)
 
 
 def _run(stage: Stage, executor: Executor) -> None:
@@ -158,10 +176,10 @@ def _check_pairs(stage: Pair) -> None:
     )
 
 
-def _remove_unpublished(plan: Plan, *, keep_folder: bool) -> None:
+def _remove_unpublished(plan: Plan, *, keep_finished: bool) -> None:
     for stage in plan.stages:
         shutil.rmtree(stage.partial_directory, ignore_errors=True)
-    if not keep_folder:
+    if not keep_finished:
         shutil.rmtree(plan.output_dir, ignore_errors=True)
 
 
@@ -173,7 +191,18 @@ def waterfall(plan: Plan) -> dict[str, dict[str, Any]]:
     return steps | {"split": by_stage["split"]["split"], "shard": by_stage["tokenise"]["shard"]}
 
 
+def _publish_groups(plan: Plan) -> None:
+    """Give the final groups their public folder, which holds Parquet files and nothing else."""
+    with atomic_directory(plan.output_dir / "groups") as folder:
+        for path in sorted(plan.split.directory.glob("*.parquet")):
+            try:
+                os.link(path, folder / path.name)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, folder / path.name)
+
+
 def _write_root(plan: Plan, config: DataConfig) -> None:
+    _publish_groups(plan)
     counts = waterfall(plan)
     data_card.write_card(plan.output_dir, counts, plan.stages)
     shown = config.model_dump(mode="json", exclude={"output_dir", "executor", "source"})

@@ -155,8 +155,8 @@ def publish(stage: Stage) -> None:
     partial = stage.partial_directory
     results = {task: _read_marker(partial / MARKERS / f"{task}.json") for task in stage.tasks()}
     further = dict(stage.finish(partial, results))
-    shutil.rmtree(partial / MARKERS)
     (partial / FINGERPRINT_FILE).unlink()
+    _remove_hidden(partial)
     counts: dict[str, StageCounts] = {}
     for result in results.values():
         for name, part in result.counts.items():
@@ -175,6 +175,15 @@ def publish(stage: Stage) -> None:
         files=describe_files(partial),
     ).write(partial)
     publish_directory(partial, stage.directory)
+
+
+def _remove_hidden(directory: Path) -> None:
+    """Markers, spilled rows, and what killed writers left."""
+    for path in list(directory.rglob(".*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _in_order(counts: StageCounts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,19 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from worldpm.errors import WorldPMError
+
 SQL_DIR = Path(__file__).parent
 
 
 @contextmanager
 def connect(memory_mb: int, spill_dir: Path) -> Generator[duckdb.DuckDBPyConnection]:
-    """An in-memory database of one thread that spills into `spill_dir` beyond its memory."""
+    """An in-memory database of one thread that spills into `spill_dir` beyond its memory.
+
+    Raises:
+        WorldPMError: the memory is not enough even so.
+        OSError: the disk is full.
+    """
     connection = duckdb.connect(
         config={
             "threads": 1,
@@ -25,6 +33,15 @@ def connect(memory_mb: int, spill_dir: Path) -> Generator[duckdb.DuckDBPyConnect
     )
     try:
         yield connection
+    except duckdb.OutOfMemoryException as exc:
+        raise WorldPMError(
+            f"{memory_mb} MB are not enough for one task ({exc}): raise executor.memory_gb, lower "
+            "executor.workers, or set more buckets"
+        ) from exc
+    except duckdb.IOException as exc:
+        if "No space left" not in str(exc):
+            raise
+        raise OSError(errno.ENOSPC, str(exc), str(spill_dir)) from exc
     finally:
         connection.close()
 

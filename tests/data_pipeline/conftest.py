@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from xml.sax.saxutils import quoteattr
 
 import pytest
@@ -70,6 +71,12 @@ def many_posts(num_questions: int, num_answers: int = 3, first_id: int = 1) -> P
         posts += [answer(parent + i, parent, 3 * i) for i in range(1, num_answers + 1)]
         post_id += num_answers + 1
     return posts
+
+
+@pytest.fixture
+def posts() -> SimpleNamespace:
+    """The makers of posts: `question`, `answer`, `many`."""
+    return SimpleNamespace(question=question, answer=answer, many=many_posts)
 
 
 WriteDump = Callable[[dict[str, Posts]], Path]
