@@ -59,12 +59,7 @@ def save_portable(
     Raises:
         CheckpointError: the head is not linear, or the tokenizer has more ids than the model.
     """
-    if isinstance(model_or_state, PreferenceModel):
-        config, state = model_or_state.config, model_or_state.state_dict()
-    else:
-        state = dict(model_or_state)
-    if config is None:
-        raise CheckpointError("saving a state of tensors needs the backbone's configuration")
+    config, state = _config_and_state(model_or_state, config)
     if "score.weight" not in state:
         raise CheckpointError(
             "the portable layout has one linear head, but score.weight is missing: "
@@ -85,33 +80,46 @@ def save_portable(
 
 
 def save_qwen2_rm(
-    model: PreferenceModel,
+    model_or_state: PreferenceModel | Mapping[str, torch.Tensor],
     encoder: Encoder,
     folder: Path,
     *,
+    config: PreTrainedConfig | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     **card_fields: Any,
 ) -> None:
     """Write a model with a two-layer head in the layout of the released WorldPM models.
 
-    The head is stored in the backbone's type where that loses nothing, else in fp32.
-    `card_fields` are fields of `CheckpointCard`.
+    A state needs the backbone's `config`. The head is stored in the backbone's type where that
+    loses nothing, else in fp32. `card_fields` are fields of `CheckpointCard`.
 
     Raises:
         CheckpointError: the head is linear, or the backbone is not Qwen2.
     """
-    if model.head_kind != "mlp" or model.config.model_type != "qwen2":
+    config, state = _config_and_state(model_or_state, config)
+    names = head_tensor_shapes("mlp", config.hidden_size)
+    if not names.keys() <= state.keys() or config.model_type != "qwen2":
+        head = "linear" if "score.weight" in state else "two-layer"
         raise CheckpointError(
             f"the layout qwen2-rm is a Qwen2 model with a two-layer head, not a "
-            f"{model.config.model_type} model with a {model.head_kind} head: use portable"
+            f"{config.model_type} model with a {head} head: use portable"
         )
-    state = model.state_dict()
     dtype = state["model.embed_tokens.weight"].dtype
-    for name in head_tensor_shapes("mlp", model.config.hidden_size):
+    for name in names:
         state[name] = narrow_if_exact(state[name], dtype)
     card = CheckpointCard.describe(encoder, layout="qwen2-rm", head_kind="mlp", **card_fields)
     with atomic_directory(Path(folder)) as hidden:
-        _write(state, model.config, encoder, card, hidden, shard_bytes=shard_bytes)
+        _write(state, config, encoder, card, hidden, shard_bytes=shard_bytes)
+
+
+def _config_and_state(
+    model_or_state: PreferenceModel | Mapping[str, torch.Tensor], config: PreTrainedConfig | None
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
+    if isinstance(model_or_state, PreferenceModel):
+        return model_or_state.config, model_or_state.state_dict()
+    if config is None:
+        raise CheckpointError("saving a state of tensors needs the backbone's configuration")
+    return config, dict(model_or_state)
 
 
 def narrow_if_exact(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

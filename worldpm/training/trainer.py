@@ -10,7 +10,7 @@ import torch
 
 from worldpm.data.loader import Step, prefetch
 from worldpm.log import logger, progress
-from worldpm.modeling.checkpoint_io import save_portable
+from worldpm.modeling.checkpoint_io import save_portable, save_qwen2_rm
 from worldpm.modeling.preference_model import as_dtype
 from worldpm.run_record import CHECKPOINTS_DIRECTORY, MODEL_DIRECTORY, RunStatus, eval_path
 from worldpm.training import engine as distributed
@@ -245,7 +245,9 @@ class Trainer:
         if not self.ranks.is_main:
             return
         mean, std = statistics or (None, None)
-        save_portable(
+        # The layout is that of the head: one linear layer, or the released models' two.
+        save = save_portable if "score.weight" in state else save_qwen2_rm
+        save(
             state,
             self.data.encoder,
             self.config.output_dir / MODEL_DIRECTORY,
