@@ -23,9 +23,6 @@ if not torch.cuda.is_available():
     # Said rather than guessed: DeepSpeed warns about a guess.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
-# torch's advice to DeepSpeed, printed at every collective of stage 3.
-warnings.filterwarnings("ignore", r".*(all_gather_into|reduce_scatter)_tensor.* is deprecated")
-
 import deepspeed
 import deepspeed.ops
 from deepspeed.utils import safe_get_full_grad
@@ -56,6 +53,8 @@ class Ranks:
 
 def start_ranks(timeout_s: float = 1800.0) -> Ranks:
     """Join the process group; without a launcher this process is the only rank."""
+    # torch's advice to DeepSpeed, printed at every collective of stage 3.
+    warnings.filterwarnings("ignore", r".*(all_gather_into|reduce_scatter)_tensor.* is deprecated")
     if "RANK" not in os.environ:
         os.environ.update(
             RANK="0",
@@ -96,7 +95,8 @@ def _share_cores() -> None:
 def stop_ranks() -> None:
     """Leave the process group."""
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        # DeepSpeed's own: it forgets its groups, and another run in this process can begin.
+        deepspeed.comm.destroy_process_group()
 
 
 def _free_port() -> int:
