@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import data_card
+from data_pipeline import card_figures, data_card
 from data_pipeline.config import DataConfig
+from data_pipeline.data_card import CardFacts, write_card
 from data_pipeline.executors import Executor, make_executor, memory_per_worker_mb
 from data_pipeline.sources.discovery import Site, find_sites
 from data_pipeline.stage import Stage
+from data_pipeline.stages.attribute import Attribute
 from data_pipeline.stages.decontaminate import decontamination_stages
 from data_pipeline.stages.exact_duplicates import ExactDuplicates, TextKeys
 from data_pipeline.stages.ingest import Ingest
@@ -25,6 +27,7 @@ from data_pipeline.stages.shard import Shard
 from data_pipeline.stages.split import CleaningStep, SplitGroups
 from data_pipeline.stages.tokenise import Tokenise
 from data_pipeline.stages.tokenizer import MakeTokenizer
+from data_pipeline.statistics import GroupStatistics
 from worldpm.artifacts import (
     MANIFEST_NAME,
     Manifest,
@@ -49,12 +52,15 @@ class Plan:
     stages: tuple[Stage, ...]
     cleaning: tuple[CleaningStep, ...]
     split: SplitGroups
+    attribute: Attribute
     output_dir: Path
 
     @property
     def fingerprint(self) -> str:
         """Identifies the whole build."""
-        return fingerprint(source_sha256(data_card), [stage.fingerprint for stage in self.stages])
+        return fingerprint(
+            source_sha256(card_figures, data_card), [stage.fingerprint for stage in self.stages]
+        )
 
     @property
     def is_whole(self) -> bool:
@@ -78,8 +84,13 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     tokenizer = MakeTokenizer(out / "tokenizer", split, config.tokenizer)
     tokenise = Tokenise(work / "tokenise", split, tokenizer, config.shards.max_tokens)
     shard = Shard(out / "shards", tokenise, config.shards.groups_per_shard)
-    stages = (ingest, normalise, pair, *before_split, split, tokenizer, tokenise, shard)
-    return Plan(stages, cleaning, split, out)
+    attribute = Attribute(work / "attribute", split)
+    stages = (
+        *(ingest, normalise, pair),
+        *before_split,
+        *(split, attribute, tokenizer, tokenise, shard),
+    )
+    return Plan(stages, cleaning, split, attribute, out)
 
 
 def _cleaning(
@@ -191,20 +202,38 @@ def waterfall(plan: Plan) -> dict[str, dict[str, Any]]:
     return steps | {"split": by_stage["split"]["split"], "shard": by_stage["tokenise"]["shard"]}
 
 
-def _publish_groups(plan: Plan) -> None:
-    """Give the final groups their public folder, which holds Parquet files and nothing else."""
-    with atomic_directory(plan.output_dir / "groups") as folder:
-        for path in sorted(plan.split.directory.glob("*.parquet")):
+def _publish_parquet(stage: Stage, folder: Path) -> None:
+    """Give a stage's files their public folder, which holds Parquet files and nothing else."""
+    with atomic_directory(folder) as hidden:
+        for path in sorted(stage.directory.glob("*.parquet")):
             try:
-                os.link(path, folder / path.name)
+                os.link(path, hidden / path.name)
             except OSError:  # a file system without hard links
-                shutil.copyfile(path, folder / path.name)
+                shutil.copyfile(path, hidden / path.name)
+
+
+def _card_facts(plan: Plan, counts: Mapping[str, Mapping[str, Any]]) -> CardFacts:
+    ingest = Manifest.read(plan.stages[0].directory).counts
+    notes = Manifest.read(plan.split.directory).counts["notes"]
+    shards = Manifest.read(plan.stages[-1].directory).counts["splits"]
+    return CardFacts(
+        counts=counts,
+        statistics=GroupStatistics.sum(note["statistics"] for note in notes),
+        rows_by_site={
+            name.removeprefix("ingest/"): part
+            for name, part in ingest.items()
+            if name.startswith("ingest/")
+        },
+        notes=ingest["notes"],
+        shards=shards,
+    )
 
 
 def _write_root(plan: Plan, config: DataConfig) -> None:
-    _publish_groups(plan)
+    _publish_parquet(plan.split, plan.output_dir / "groups")
+    _publish_parquet(plan.attribute, plan.output_dir / "attribution")
     counts = waterfall(plan)
-    data_card.write_card(plan.output_dir, counts, plan.stages)
+    write_card(plan.output_dir, config, _card_facts(plan, counts))
     shown = config.model_dump(mode="json", exclude={"output_dir", "executor", "source"})
     Manifest(
         kind="data_build",

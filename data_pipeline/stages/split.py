@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import apply_removals, keyed_hash, removals
+from data_pipeline import apply_removals, keyed_hash, removals, statistics
 from data_pipeline.apply_removals import GroupMask
 from data_pipeline.config import SplitConfig
 from data_pipeline.group_tables import CANDIDATES_SCHEMA, GROUPS_PER_ROW_GROUP
@@ -19,6 +19,7 @@ from data_pipeline.keyed_hash import text_key, unit_interval
 from data_pipeline.removals import read_clusters, read_removals
 from data_pipeline.stage import Stage, TaskResult
 from data_pipeline.stages.pair import Pair
+from data_pipeline.statistics import GroupStatistics
 from worldpm.artifacts import StageCounts, write_atomic
 from worldpm.schema import Split
 
@@ -50,7 +51,7 @@ class SplitGroups(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (apply_removals, keyed_hash, removals)
+        return (apply_removals, keyed_hash, removals, statistics)
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -82,7 +83,8 @@ class SplitGroups(Stage):
             ),
         )
         posts = mask.num_posts()
-        return TaskResult({**counts, "split": StageCounts(posts, posts)})
+        notes = [{"statistics": GroupStatistics.of(final).to_json()}]
+        return TaskResult({**counts, "split": StageCounts(posts, posts)}, notes)
 
 
 def assign_splits(groups: pa.Table, clusters: pa.Table, config: SplitConfig, seed: int) -> pa.Table:
