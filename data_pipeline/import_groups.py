@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from data_pipeline.benchmark_overlap import NgramIndex, benchmark_ngrams
 from data_pipeline.config import DecontaminationConfig
 from data_pipeline.ngrams import shingle
 from data_pipeline.sources.preference_sets import Dropped, ImportSource, read_preference_set
+from data_pipeline.sources.preference_sets.label_studio import measure_agreement
 from worldpm.artifacts import StageCounts, write_json
 from worldpm.config import ConfigModel
 from worldpm.errors import ConfigError, InputError
@@ -53,7 +55,12 @@ def import_groups(config: ImportConfig) -> StageCounts:
 
     write_group_file(config.output, all_groups())
     counts.check("import")
-    write_json(config.output.with_suffix(".counts.json"), asdict(counts))
+    report: dict[str, Any] = asdict(counts)
+    if config.source.format == "label_studio":
+        report["agreement"] = asdict(
+            measure_agreement(config.source.path, config.source.label_studio)
+        )
+    write_json(config.output.with_suffix(".counts.json"), report)
     return counts
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from data_pipeline.sources.preference_sets.helpsteer2 import Dimension
+from data_pipeline.sources.preference_sets.label_studio import LabelStudioKeys
 from data_pipeline.sources.preference_sets.records import AnswerPairing
 from data_pipeline.sources.preference_sets.ultrafeedback import Rating
 from worldpm.config import ConfigModel
@@ -21,6 +22,7 @@ SetFormat = Literal[
     "rm_gallery",
     "shp",
     "quora",
+    "label_studio",
 ]
 
 
@@ -37,3 +39,4 @@ class ImportSource(ConfigModel):
     ultrafeedback_rating: Rating = "fine-grained_score"
     shp_min_score_ratio: float = Field(default=1.0, ge=1)
     quora_pairing: AnswerPairing = "one_random_pair"
+    label_studio: LabelStudioKeys = LabelStudioKeys()

@@ -8,6 +8,7 @@ from data_pipeline.sources.preference_sets import (
     conversations,
     helpsteer2,
     hh_rlhf,
+    label_studio,
     rm_gallery,
     ultrafeedback,
     votes,
@@ -30,6 +31,9 @@ READERS: dict[SetFormat, Reader] = {
     "rm_gallery": lambda source, _: rm_gallery.read(source.path, source.name),
     "shp": lambda source, _: votes.read_shp(source.path, source.shp_min_score_ratio),
     "quora": lambda source, seed: votes.read_quora(source.path, source.quora_pairing, seed),
+    "label_studio": lambda source, _: label_studio.read(
+        source.path, source.label_studio, source.name
+    ),
 }
 
 
