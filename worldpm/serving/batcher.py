@@ -88,7 +88,7 @@ class Batcher:
             RefusalError: 429 with the time to wait where the queue is full; 503 during shutdown.
             ServerError: the model gave a score that is not finite.
         """
-        self._refuse_if_full(sum(_num_tokens(group) for group in groups))
+        self.check_room(sum(_num_tokens(group) for group in groups))
         future: asyncio.Future[GroupScoresList] = asyncio.get_running_loop().create_future()
         missing: list[list[float | None]] = [[None] * len(group.response_ids) for group in groups]
         ticket = _Ticket(groups, future, missing)
@@ -105,15 +105,12 @@ class Batcher:
             self.num_open_requests -= 1
             self._withdraw(ticket)
 
-    async def close(self) -> None:
-        """Finish what was accepted, then stop."""
-        self._closing = True
-        self._arrived.set()
-        if self._worker is not None:
-            await self._worker
-        self._executor.shutdown()
+    def check_room(self, num_tokens: int) -> None:
+        """Whether a request of so many tokens would be accepted now.
 
-    def _refuse_if_full(self, num_tokens: int) -> None:
+        Raises:
+            RefusalError: 429 where the queue is full, 503 during shutdown.
+        """
         if self._closing:
             raise RefusalError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -133,6 +130,14 @@ class Batcher:
                 "already: try again later",
                 retry_after_s=self._expected_wait_s(),
             )
+
+    async def close(self) -> None:
+        """Finish what was accepted, then stop."""
+        self._closing = True
+        self._arrived.set()
+        if self._worker is not None:
+            await self._worker
+        self._executor.shutdown()
 
     def _expected_wait_s(self) -> float:
         if not self._tokens_per_s:

@@ -18,6 +18,7 @@ from worldpm.serving.app import create_app
 from worldpm.serving.config import ServerConfig
 
 API_KEY_VARIABLE = "WORLDPM_API_KEY"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # How far a score may lie from the recorded one: absolute in fp32 (other sums of the same numbers),
 # relative to the spread of the scores in bf16, whose 8 bits round every layer.
@@ -96,6 +97,9 @@ def serve(checkpoint: Path, config: ServerConfig) -> None:
         ServerError: the address is not free.
     """
     failure: list[BaseException] = []
+    api_key = read_api_key(config.api_key_file)
+    if api_key is None and config.host not in LOOPBACK:
+        logger.warning("%s is open to other machines, and no key is set", config.host)
 
     def stop(error: BaseException) -> None:
         failure.append(error)
@@ -105,7 +109,7 @@ def serve(checkpoint: Path, config: ServerConfig) -> None:
         lambda: load_scorer(checkpoint, config),
         config,
         model_name=config.model_name or str(checkpoint),
-        api_key=read_api_key(config.api_key_file),
+        api_key=api_key,
         on_failure=stop,
     )
     options = uvicorn.Config(

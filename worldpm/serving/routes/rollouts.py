@@ -60,6 +60,8 @@ async def submit_task(body: RollTask, request: Request) -> JSONResponse:
     """ROLL: start to score one response."""
     service = service_of(request)
     group = _policy_group(body.prompt, body.response, service.config.policy_text)
+    # A full queue is said now: a number given out is a promise.
+    service.batcher.check_room(1)
     number = state_of(request).jobs.submit(_score_one(group, service, body.timeout))
     return JSONResponse(RollTicket(reward_request_id=number).model_dump())
 
