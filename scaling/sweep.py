@@ -13,7 +13,8 @@ from scaling.launchers import Launcher, LocalLauncher, log_path
 from scaling.ray_jobs import RayLauncher
 from scaling.slurm import SlurmLauncher
 from scaling.sweep_config import LocalConfig, SlurmConfig, SweepConfig
-from worldpm.errors import ArtifactError
+from worldpm.artifacts import MANIFEST_NAME
+from worldpm.errors import ArtifactError, ConfigError
 from worldpm.run_record import RUN_FILE, RunRecord
 
 NUM_LOG_LINES = 15
@@ -74,6 +75,8 @@ def launch_sweep(config: SweepConfig) -> list[RunState]:
     """
     specs = make_grid(config)
     launcher = make_launcher(config)
+    if isinstance(config.launcher, LocalConfig):
+        _check_data(specs)
     for _ in range(1 + config.max_retries):
         wanted = [spec for spec in specs if run_state(spec).state != "completed"]
         if not wanted:
@@ -82,6 +85,16 @@ def launch_sweep(config: SweepConfig) -> list[RunState]:
         if not any(codes.values()):
             break
     return [run_state(spec) for spec in specs]
+
+
+def _check_data(specs: Sequence[RunSpec]) -> None:
+    # One message now instead of one failed run after the other.
+    for path in {spec.config.data.path for spec in specs}:
+        if "://" not in path and not (Path(path) / "shards" / "train" / MANIFEST_NAME).is_file():
+            raise ConfigError(
+                f"data.path is {path}: no data set stands there; build one with "
+                f"`worldpm data build … output_dir={path}`"
+            )
 
 
 def make_launcher(config: SweepConfig) -> Launcher:
