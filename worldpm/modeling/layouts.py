@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,9 +55,12 @@ class SourceMap:
 
 
 def expected_backbone_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the backbone's tensors, found without allocating them."""
+    """Names and shapes of the backbone's tensors, found without allocating them.
+
+    By the constructor: `from_config` would partition the weights where ZeRO-3 is configured.
+    """
     with torch.device("meta"):
-        backbone = backbone_class(config)._from_config(config)
+        backbone = backbone_class(config)(copy.deepcopy(config))
     return {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
 
 
