@@ -73,24 +73,32 @@ def many_posts(num_questions: int, num_answers: int = 3, first_id: int = 1) -> P
     return posts
 
 
+WriteDump = Callable[[dict[str, Posts]], Path]
+MAKERS = SimpleNamespace(question=question, answer=answer, many=many_posts)
+
+
+def write_sites(folder: Path, sites: dict[str, Posts]) -> Path:
+    """Write `folder/dump/<host>/Posts.xml` and return the dump's path."""
+    dump = folder / "dump"
+    for host, posts in sites.items():
+        (dump / host).mkdir(parents=True)
+        (dump / host / "Posts.xml").write_text(posts_xml(posts), encoding="utf-8", newline="")
+    return dump
+
+
 @pytest.fixture
 def posts() -> SimpleNamespace:
     """The makers of posts: `question`, `answer`, `many`."""
-    return SimpleNamespace(question=question, answer=answer, many=many_posts)
-
-
-WriteDump = Callable[[dict[str, Posts]], Path]
+    return MAKERS
 
 
 @pytest.fixture
 def write_dump(tmp_path: Path) -> WriteDump:
-    """Write a dump of sites, each a folder with a Posts.xml, and return its path."""
+    """Write a dump of sites and return its path."""
+    return lambda sites: write_sites(tmp_path, sites)
 
-    def write(sites: dict[str, Posts]) -> Path:
-        dump = tmp_path / "dump"
-        for host, posts in sites.items():
-            (dump / host).mkdir(parents=True)
-            (dump / host / "Posts.xml").write_text(posts_xml(posts), encoding="utf-8", newline="")
-        return dump
 
-    return write
+@pytest.fixture(scope="module")
+def dump_module() -> SimpleNamespace:
+    """For dumps that a whole module shares: `posts` and `write(folder, sites)`."""
+    return SimpleNamespace(posts=MAKERS, write=write_sites)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from worldpm.cli import data_export, data_generate, data_import
+from worldpm.cli import data_export, data_generate, data_import, data_inspect
 from worldpm.cli.common import config_arguments, read_config
 
 
@@ -22,6 +22,7 @@ def command() -> None:
 
 command.add_command(data_generate.command)
 command.add_command(data_export.command)
+command.add_command(data_inspect.command)
 command.add_command(data_import.command)
 
 
