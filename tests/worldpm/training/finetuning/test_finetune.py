@@ -8,59 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
-from worldpm.cli.main import cli
+from tests.worldpm.training.finetuning.running import (
+    ROOT,
+    measured_scores,
+    run_finetune,
+    scores_of,
+)
 from worldpm.config import load_config
 from worldpm.errors import ConfigError
-from worldpm.group_files import read_group_file
 from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.modeling.tensor_files import read_tensor, read_tensor_index
 from worldpm.run_record import RunRecord
-from worldpm.scoring import Scorer
 from worldpm.training.assembly import build_model, open_data
-from worldpm.training.finetuning.comparison import kept_step, read_pair_scores
+from worldpm.training.finetuning.comparison import kept_step
 from worldpm.training.finetuning.config import FinetuneConfig
 from worldpm.training.finetuning.preparation import prepare_data
-
-ROOT = Path(__file__).parents[4]
-
-
-def run_finetune(init_from: Path, source: Path, test: Path, run: Path, *further: str) -> Result:
-    """Call the verb on a tiny run; exceptions are raised here."""
-    arguments = [
-        "finetune",
-        str(ROOT / "configs/finetune/tiny.yaml"),
-        f"model.init_from={init_from}",
-        f"preferences.source.path={source}",
-        f"output_dir={run}",
-        f"test_sets.held_out={{path: {test}, kind: subjective}}",
-        "preferences.validation=0.2",
-        "preferences.max_tokens=128",
-        "batch.pairs_per_step=32",
-        "batch.epochs=4",
-        "evaluation.first_pairs=64",
-        "evaluation.per_epoch=1",
-        "optimizer.lr=3e-3",
-        "checkpoint.every_pairs=null",
-        *further,
-    ]
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
-
-
-def scores_of(model: Path, test: Path) -> np.ndarray:
-    """Chosen scores of a file's pairs by the scorer, in the order of item ids."""
-    groups = sorted(read_group_file(test), key=lambda group: group.group_id)
-    scored = Scorer.from_checkpoint(model).score(groups)
-    return np.array(
-        [one.scores[group.pairs[0].chosen] for group, one in zip(groups, scored, strict=True)]
-    )
-
-
-def measured_scores(run: Path, step: int) -> np.ndarray:
-    """The same scores as the run measured them."""
-    table = read_pair_scores(run, step)["held_out"]
-    return table.only(set(table.keys)).chosen
 
 
 @pytest.fixture(scope="module")
