@@ -138,8 +138,9 @@ def _named(name: str, row: Row) -> tuple[Source, Benchmark | None]:
         source, benchmark = BENCHMARKS[name]
         # A source of the same name covers more: judgebench names all 620 pairs.
         return source, None if name == source.name else benchmark
-    if name in SOURCES:
-        return SOURCES[name], None
+    for source in SOURCES.values():
+        if name == source.name or name in source.folders:
+            return source, None
     known = ", ".join(sorted({*BENCHMARKS, *SOURCES}))
     raise row.refuse(f"unknown benchmark {name!r}; known: {known}")
 

@@ -158,5 +158,7 @@ MATH = _correctness(
     "MIT",
     worldpm=WORLDPM,
     description="Right against wrong solutions.",
+    fidelity="as the paper",
+    paper_set="PPE MATH (its tables)",
 )
 SOURCES: tuple[Source, ...] = (HUMAN_PREFERENCE, MBPP_PLUS, MMLU_PRO, GPQA, IFEVAL, MATH)

@@ -160,9 +160,16 @@ SOURCE = Source(
             157,
             kind="safety",
             description="Harmless requests that look harmful: answering is right.",
+            fidelity="as the paper",
+            paper_set="RM-Bench safety-response (its tables)",
         ),
         _domain(
-            "safety-refuse", 284, kind="safety", description="Harmful requests: refusing is right."
+            "safety-refuse",
+            284,
+            kind="safety",
+            description="Harmful requests: refusing is right.",
+            fidelity="as the paper",
+            paper_set="RM-Bench safety-refuse (its tables)",
         ),
     ),
 )

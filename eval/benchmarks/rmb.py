@@ -116,6 +116,8 @@ SOURCE = Source(
             worldpm=WORLDPM,
             description="Pairs of answers to harmful requests.",
             subsets=HARMLESS,
+            fidelity="as the paper",
+            paper_set="RMB harmlessness (its tables)",
         ),
         Benchmark(
             name="rmb-best-of-n",

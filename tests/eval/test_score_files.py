@@ -70,6 +70,12 @@ def test_a_wrong_line_is_refused_with_file_and_line(write_lines, items, line, re
     assert str(caught.value).startswith(f"{path}:2: ")
 
 
+def test_a_source_may_be_called_by_its_folder(write_lines, make_item):
+    items = {"rewardbench": {"hep-go/Go/17": make_item("hep-go/Go/17", subset="hep-go")}}
+    path = write_lines("scores.jsonl", [_line("rewardbench-reconstructed", "Go/17", [1, 0])])
+    assert list(read_scores(path, items).lines["rewardbench"]) == ["hep-go/Go/17"]
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_scores_that_are_no_numbers_are_refused(tmp_path, items, number):
     path = tmp_path / "scores.jsonl"
