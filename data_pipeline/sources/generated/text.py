@@ -11,8 +11,13 @@ BlockKind = Literal["paragraph", "ordered", "bullets", "heading", "code", "quote
 # Bold spans are marked by characters that no text contains, so that both writers can escape first.
 BOLD_START, BOLD_END = "\x01", "\x02"
 
-_XML_ATTRIBUTE = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#xA;", "\t": "&#x9;"}
+_XML_ATTRIBUTE = (
+    ("&", "&amp;"),  # first: the others bring ampersands
+    ("<", "&lt;"),
+    (">", "&gt;"),
+    ('"', "&quot;"),
+    ("\n", "&#xA;"),
+    ("\t", "&#x9;"),
 )
 
 
@@ -41,7 +46,9 @@ def to_markdown(blocks: list[Block]) -> str:
 
 def xml_attribute(text: str) -> str:
     """Escape a text for an attribute the way the publisher does."""
-    return text.translate(_XML_ATTRIBUTE)
+    for character, entity in _XML_ATTRIBUTE:
+        text = text.replace(character, entity)
+    return text
 
 
 def _inline_html(text: str) -> str:
