@@ -240,3 +240,8 @@ def test_every_benchmark_says_what_people_need_to_score_it():
         assert source.licence
         assert benchmark.description
         assert (benchmark.fidelity == "not in the paper") == (benchmark.paper_set is None)
+
+
+def test_the_guide_names_every_benchmark_and_source(project_root):
+    guide = (project_root / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert [name for name in (*BENCHMARKS, *SOURCES) if f"`{name}`" not in guide] == []
