@@ -46,7 +46,8 @@ from scaling.verdict import (
 )
 from worldpm.errors import FitError
 
-SMOOTH_FORMS = ("constant", "log_linear", "pure_power", "offset_power")
+TREND_FORMS = ("log_linear", "pure_power", "offset_power")
+SMOOTH_FORMS = ("constant", *TREND_FORMS)
 
 
 @dataclass(slots=True)
@@ -288,16 +289,25 @@ def best_smooth_form(fits: Mapping[str, CurveFit]) -> str | None:
 def noisy_resamples(
     curve: Curve, fits: Mapping[str, CurveFit], bootstrap: BootstrapConfig
 ) -> tuple[Array, float]:
-    """ln of the resamples [R, n] with the noise of training added, and its level."""
-    log_resampled = np.log(curve.resampled)
-    smooth = best_smooth_form(fits)
-    if smooth is None:
+    """ln of the resamples [R, n] with the noise of training added, and its level.
+
+    The noise is the scatter about the trend form that leaves the least variance.
+    """
+    log_resampled, log_value = np.log(curve.resampled), np.log(curve.value)
+    # A trend is no noise: a constant, which AICc prefers for short curves, takes no part.
+    spare = {
+        name: fit.rss / (fit.num_points - FORMS[name].num_parameters)
+        for name, fit in fits.items()
+        if name in TREND_FORMS and fit.num_points > FORMS[name].num_parameters + 1
+    }
+    if not spare:
         return log_resampled, 0.0
+    closest = min(spare, key=lambda name: spare[name])
     return add_training_noise(
-        np.log(curve.value),
+        log_value,
         log_resampled,
-        np.log(fits[smooth].predict(curve.num_samples)),
-        FORMS[smooth].num_parameters,
+        np.log(fits[closest].predict(curve.num_samples)),
+        FORMS[closest].num_parameters,
         seed=derived_seed(bootstrap.seed, curve.size, "training noise"),
     )
 

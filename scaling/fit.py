@@ -92,6 +92,7 @@ def describe_joint(
         "convergence_share": fit.convergence_share,
         "bounds_hit": list(fit.bounds_hit),
         "condition_number": fit.condition_number,
+        "cautions": fit.cautions,
     }
 
 

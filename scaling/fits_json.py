@@ -169,5 +169,6 @@ def _joint(joint: JointAnalysis) -> dict[str, Any]:
         "convergence_share": joint.fit.convergence_share,
         "bounds_hit": list(joint.fit.bounds_hit),
         "condition_number": joint.fit.condition_number,
+        "cautions": joint.fit.cautions,
         "flops_per_param_sample": joint.flops_per_param_sample,
     }

@@ -20,6 +20,7 @@ PARAMETER_NAMES = ("E", "A", "B", "alpha", "beta")
 MIN_SIZES = 5  # below five sizes the size exponent is not identified (Choshen et al. 2024)
 MIN_SCALES = 3
 COLLINEAR = 0.999
+MAX_CONDITION = 1e5
 FLOPS_PER_PARAM_SAMPLE = 6.0  # C = 6·N·D for tokens
 
 
@@ -50,6 +51,16 @@ class JointFit:
     convergence_share: float
     bounds_hit: tuple[str, ...]
     condition_number: float
+
+    @property
+    def cautions(self) -> list[str]:
+        """Why the parameters should not be read as a law, if they should not."""
+        found = [f"{name} rests on the edge of its range" for name in self.bounds_hit]
+        if min(self.parameters["alpha"], self.parameters["beta"]) <= 0:
+            found.append("an exponent is not above 0")
+        if self.condition_number > MAX_CONDITION:
+            found.append("the points do not tell the parameters apart")
+        return found
 
     def predict(self, num_params: Array, num_samples: Array) -> Array:
         """The fitted loss at N [n] and D [n]."""

@@ -12,7 +12,7 @@ WORDS: dict[Verdict, str] = {
     "rises": "rises with more data",
     "flat": "stays flat",
     "breaks": "changes its course once",
-    "undecided": "is undecided",
+    "undecided": "allows no verdict",
 }
 GROUPS = ("adversarial", "objective", "subjective", "safety", "in_distribution")
 GROUP_WORDS = {"in_distribution": "in-distribution (the control)"}
