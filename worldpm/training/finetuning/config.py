@@ -48,11 +48,13 @@ class FinetuneConfig(TrainConfig):
 
     `data.path` is where the token shards are made (by default `output_dir`/data); `baseline` is the
     run directory of the same fine-tuning from other weights, to compare with on the same items.
+    `shape` is an architecture file for the plan of memory where the weights are not at hand.
     """
 
     preferences: PreferencesConfig
     suite: SuiteConfig | None = None
     baseline: Path | None = None
+    shape: Path | None = None
 
     @model_validator(mode="before")
     @classmethod
