@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from data_pipeline.sources.preference_sets import ImportSource
 from worldpm.config import ConfigModel
-from worldpm.training.config import TrainConfig
+from worldpm.training.config import DataConfig, TrainConfig
 
 
 class PreferencesConfig(ConfigModel):
@@ -43,6 +43,11 @@ class SuiteConfig(ConfigModel):
     data_dir: Path
 
 
+def _data_beside_the_run(validated: dict[str, Any]) -> DataConfig:
+    # A wrong output_dir is missing here, and reported by its own error.
+    return DataConfig(path=f"{validated.get('output_dir', '')}/data")
+
+
 class FinetuneConfig(TrainConfig):
     """A run of the trainer from a folder of weights on a preference set.
 
@@ -51,17 +56,11 @@ class FinetuneConfig(TrainConfig):
     `shape` is an architecture file for the plan of memory where the weights are not at hand.
     """
 
+    data: DataConfig = Field(default_factory=_data_beside_the_run)
     preferences: PreferencesConfig
     suite: SuiteConfig | None = None
     baseline: Path | None = None
     shape: Path | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _data_has_its_place(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "data" not in values and "output_dir" in values:
-            return {**values, "data": {"path": f"{values['output_dir']}/data"}}
-        return values
 
     @model_validator(mode="after")
     def _can_be_fine_tuned(self) -> Self:
