@@ -13,7 +13,7 @@ from typing import Any
 from data_pipeline import card_figures, data_card
 from data_pipeline.config import DataConfig
 from data_pipeline.data_card import CardFacts, write_card
-from data_pipeline.executors import Executor, make_executor, memory_per_worker_mb
+from data_pipeline.executors import Executor, available_cores, make_executor, memory_per_worker_mb
 from data_pipeline.sources.discovery import Site, find_sites
 from data_pipeline.stage import Stage
 from data_pipeline.stages.attribute import Attribute
@@ -39,6 +39,9 @@ from worldpm.artifacts import (
 )
 from worldpm.errors import InputError, WorldPMError
 from worldpm.log import logger
+
+# One stream out of an archive keeps about so many parsers busy.
+MAX_PARSE_WORKERS = 4
 
 # The stages whose counts follow a post from the dump's row to the shard, in this order.
 WATERFALL_START = ("ingest", "normalise", "pair")
@@ -76,7 +79,10 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     """Lay out the stages; reads nothing but what identifies the inputs."""
     out, work = config.output_dir, config.output_dir / "stages"
     memory_mb = memory_per_worker_mb(config.executor)
-    ingest = Ingest(work / "ingest", tuple(sites), config.source.strict)
+    workers = config.executor.workers or available_cores()
+    ingest = Ingest(
+        work / "ingest", tuple(sites), config.source.strict, min(workers, MAX_PARSE_WORKERS)
+    )
     normalise = Normalise(work / "normalise", ingest, config.seed, config.buckets)
     pair = Pair(work / "pair", normalise, config.filters, config.pairing, memory_mb)
     cleaning, clustering, before_split = _cleaning(config, pair, work, memory_mb)
@@ -221,7 +227,7 @@ def _card_facts(plan: Plan, counts: Mapping[str, Mapping[str, Any]]) -> CardFact
         statistics=GroupStatistics.sum(note["statistics"] for note in notes),
         rows_by_site={
             name.removeprefix("ingest/"): part
-            for name, part in ingest.items()
+            for name, part in sorted(ingest.items())
             if name.startswith("ingest/")
         },
         notes=ingest["notes"],

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.sources.rows import Row, RowReader, unescape
+from data_pipeline.sources.rows import Damage, Piece, Row, parse_rows, unescape, whole_rows
 from worldpm.artifacts import StageCounts
 
 QUESTION, ANSWER = 1, 2
@@ -51,62 +54,90 @@ _ATTRIBUTES = (
 )
 _COLUMNS = [(name, f" {name}=") for name in _ATTRIBUTES]
 _ESCAPED = ("Body", "Title", "Tags", "OwnerDisplayName")
+_NUMBERS = ("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "Score", "OwnerUserId")
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedPosts:
+    """The questions and answers of a piece of a file; `last_row` is its last row's number."""
+
+    table: pa.Table
+    counts: StageCounts
+    damage: Damage
+    root_closed_at: int | None
+    last_row: int
+
+
+Mapper = Callable[[Callable[[Piece], ParsedPosts], Iterable[Piece]], Iterable[ParsedPosts]]
+"""`map`, or something that does the same in several processes, in the order of the pieces."""
 
 
 def read_posts(
-    chunks: Iterable[bytes], site: str, reader: RowReader, counts: StageCounts
-) -> Iterator[pa.Table]:
-    """Questions and answers, a table for each chunk; everything else is counted in `counts`.
+    chunks: Iterable[bytes], site: str, where: str, damage: Damage, mapper: Mapper = map
+) -> Iterator[tuple[pa.Table, StageCounts]]:
+    """Questions and answers with the counts of their rows, a table for each chunk.
+
+    Everything else is counted, and the places of damage are noted in `damage`.
 
     Raises:
-        InputError: the file is no dump.
+        InputError: the file is no dump; the text begins with `where`.
     """
-    for rows in reader.read(chunks):
-        lost = reader.damage.num_rows_lost - counts.dropped.get("broken_row", 0)
-        counts.rows_in += len(rows) + lost
-        counts.drop("broken_row", lost)
-        if rows:
-            table = _to_table(rows, site, reader, counts)
-            counts.rows_out += table.num_rows
-            yield table
+    last_row, root_closed_at = 0, None
+    for part in mapper(partial(parse_posts, site=site), whole_rows(chunks, where)):
+        damage.add(part.damage)
+        last_row = part.last_row
+        root_closed_at = part.root_closed_at if root_closed_at is None else root_closed_at
+        yield part.table, part.counts
+    if root_closed_at is None:
+        damage.note(f"the closing tag is missing after row {last_row}: the file may have been cut")
+    elif root_closed_at < last_row:
+        damage.note(f"rows {root_closed_at + 1} to {last_row} stand after the closing tag; kept")
 
 
-def _to_table(rows: list[Row], site: str, reader: RowReader, counts: StageCounts) -> pa.Table:
+def parse_posts(piece: Piece, site: str) -> ParsedPosts:
+    """Read one piece of a site's file."""
+    parsed = parse_rows(piece)
+    lost = parsed.damage.num_rows_lost
+    last_row = piece.first_row + parsed.num_rows - 1
+    counts = StageCounts(rows_in=parsed.num_rows)
+    counts.drop("broken_row", lost)
+    where = f"rows {piece.first_row} to {last_row}"
+    table = _to_table(parsed.rows, site, where, parsed.damage, counts)
+    counts.rows_out = table.num_rows
+    return ParsedPosts(table, counts, parsed.damage, parsed.root_closed_at, last_row)
+
+
+def _to_table(
+    rows: list[Row], site: str, where: str, damage: Damage, counts: StageCounts
+) -> pa.Table:
     raw = {name: [row.get(key) for row in rows] for name, key in _COLUMNS}
     for name in _ESCAPED:
         raw[name] = [unescape(v) if v is not None and "&" in v else v for v in raw[name]]
-    where = f"rows {reader.num_rows - len(rows) + 1} to {reader.num_rows}"
-    num = {
-        name: _integers(raw[name], name, where, reader)
-        for name in ("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "Score", "OwnerUserId")
-    }
-    created = _timestamps(raw["CreationDate"], where, reader)
+    num = {name: _integers(raw[name], name, where, damage) for name in _NUMBERS}
+    created = _timestamps(raw["CreationDate"], where, damage)
     is_question = pc.equal(num["PostTypeId"], QUESTION)
     question_id = pc.if_else(is_question, num["Id"], num["ParentId"])
-    table = pa.table(
-        [
-            pa.repeat(pa.scalar(site), len(rows)),
-            num["Id"],
-            num["PostTypeId"],
-            question_id,
-            num["AcceptedAnswerId"],
-            created,
-            num["Score"],
-            pa.array(raw["Title"], pa.string()),
-            pa.array([split_tags(tags) for tags in raw["Tags"]], pa.list_(pa.string())),
-            pa.array(raw["Body"], pa.string()),
-            _authors(num["OwnerUserId"], raw["OwnerDisplayName"]),
-            pa.array([bool(value) for value in raw["ClosedDate"]]),
-            pa.array([bool(value) for value in raw["CommunityOwnedDate"]]),
-            _licences(raw["ContentLicense"], created),
-        ],
-        names=POSTS_SCHEMA.names,
-    )
+    columns = [
+        pa.repeat(pa.scalar(site), len(rows)),
+        num["Id"],
+        num["PostTypeId"],
+        question_id,
+        num["AcceptedAnswerId"],
+        created,
+        num["Score"],
+        pa.array(raw["Title"], pa.string()),
+        pa.array([split_tags(tags) for tags in raw["Tags"]], pa.list_(pa.string())),
+        pa.array(raw["Body"], pa.string()),
+        _authors(num["OwnerUserId"], raw["OwnerDisplayName"]),
+        pa.array([bool(value) for value in raw["ClosedDate"]], pa.bool_()),
+        pa.array([bool(value) for value in raw["CommunityOwnedDate"]], pa.bool_()),
+        _licences(raw["ContentLicense"], created),
+    ]
     reasons = _drop_reasons(raw, num, question_id)
-    for reason in set(reasons) - {None}:
-        assert reason is not None
-        counts.drop(reason, reasons.count(reason))
-    return table.filter(pa.array([reason is None for reason in reasons])).cast(POSTS_SCHEMA)
+    for reason, amount in Counter(reason for reason in reasons if reason is not None).items():
+        counts.drop(reason, amount)
+    keep = pa.array([reason is None for reason in reasons], pa.bool_())
+    return pa.table(columns, names=POSTS_SCHEMA.names).filter(keep).cast(POSTS_SCHEMA)
 
 
 def _drop_reasons(
@@ -146,14 +177,14 @@ def split_tags(text: str | None) -> list[str] | None:
     return [tag for tag in text.split("|") if tag]
 
 
-def _integers(values: list[str | None], name: str, where: str, reader: RowReader) -> pa.Array:
+def _integers(values: list[str | None], name: str, where: str, damage: Damage) -> pa.Array:
     texts = pa.array([value or None for value in values], pa.string())
     try:
         return texts.cast(pa.int64())
     except pa.ArrowInvalid:
         parsed = [_integer(value) for value in values]
         bad = [v for v, number in zip(values, parsed, strict=True) if v and number is None]
-        reader.damage.note(f"{where}: {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}")
+        damage.note(f"{where}: {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}")
         return pa.array(parsed, pa.int64())
 
 
@@ -163,7 +194,7 @@ def _integer(value: str | None) -> int | None:
     return int(text) if is_number and len(text) < 19 else None
 
 
-def _timestamps(values: list[str | None], where: str, reader: RowReader) -> pa.Array:
+def _timestamps(values: list[str | None], where: str, damage: Damage) -> pa.Array:
     texts = pa.array([value or None for value in values], pa.string())
     try:
         return texts.cast(pa.timestamp("ms"))
@@ -174,7 +205,7 @@ def _timestamps(values: list[str | None], where: str, reader: RowReader) -> pa.A
             for text, date in zip(texts, parsed, strict=True)
             if text.is_valid and not date
         ]
-        reader.damage.note(
+        damage.note(
             f"{where}: {len(bad)} of CreationDate are no dates, such as {bad[0][:40]!r}; the posts "
             "are kept without a date"
         )

@@ -22,6 +22,7 @@ Row = dict[str, str]
 # A row of 64 MB is no post (the site's own limit is 30,000 characters): an attack or a broken file.
 MAX_ROW_BYTES = 64 * 1024 * 1024
 MAX_DAMAGE_NOTES = 20
+MAX_HEADER_BYTES = 64 * 1024
 
 # Bytes that XML 1.0 forbids even as text; in UTF-8 they stand for nothing else.
 _CONTROLS = bytes(set(range(32)) - {9, 10, 13})
@@ -47,85 +48,105 @@ class Damage:
         if len(self.notes) < MAX_DAMAGE_NOTES:
             self.notes.append(text)
 
+    def add(self, other: Damage) -> None:
+        """Take over what was found in the next part of the same file."""
+        self.num_rows_lost += other.num_rows_lost
+        for text in other.notes:
+            self.note(text)
 
-class RowReader:
-    """Turns the byte chunks of one file into lists of rows; keeps an eye on what is not a row."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.damage = Damage()
-        self.num_rows = 0  # complete or not
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of a file, none of them cut; the first is the file's row `first_row`."""
+
+    data: bytes
+    first_row: int
+
+
+@dataclass(slots=True)
+class ParsedPiece:
+    """The rows of a piece; `root_closed_at` is the row behind which the root element ends."""
+
+    rows: list[Row] = field(default_factory=list[Row])
+    num_rows: int = 0  # complete or not
+    damage: Damage = field(default_factory=Damage)
+    root_closed_at: int | None = None
+
+
+def whole_rows(chunks: Iterable[bytes], where: str) -> Iterator[Piece]:
+    """Cut the bytes of a file (whose chunks may end anywhere) between rows.
+
+    Raises:
+        InputError: the file is no dump, declares entities, or has a row of absurd size; the text
+            begins with `where`.
+    """
+    rest = b""
+    num_rows = 0
+    started = False
+    for chunk in chunks:
+        data = rest + chunk
+        cut = data.rfind(b"<row")
+        if not started and (cut >= 0 or len(data) > MAX_HEADER_BYTES):
+            _check_header(data[: data.find(b"<row")] if cut >= 0 else data, where)
+            started = True
+        if cut > 0:
+            yield Piece(data[:cut], num_rows + 1)
+            num_rows += _count_rows(data[:cut])
+        rest = data[cut:] if cut > 0 else data
+        if len(rest) > MAX_ROW_BYTES:
+            raise InputError(
+                f"{where}: row {num_rows + 1} is longer than {MAX_ROW_BYTES:,} bytes: no post is; "
+                "the file is damaged or hostile"
+            )
+    if not started:
+        _check_header(rest, where)
+    yield Piece(rest, num_rows + 1)
+
+
+def _count_rows(data: bytes) -> int:
+    return data.count(b"<row") - data.count(b"<rows>")
+
+
+def _check_header(header: bytes, where: str) -> None:
+    text = header[:MAX_HEADER_BYTES].decode("utf-8", errors="replace").lstrip("\ufeff \r\n\t")
+    if header.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{where} is UTF-16: convert it to UTF-8 first")
+    if text.startswith("version https://git-lfs"):
+        raise InputError(f"{where} is a Git LFS pointer, not the file itself: run `git lfs pull`")
+    if "<!doctype html" in text.lower() or text.lower().startswith("<html"):
+        raise InputError(f"{where} is a web page, not a dump: download the file again")
+    # Some copies name an external `posts.dtd`: harmless, for it is never loaded.
+    if "<!ENTITY" in text or re.search(r"<!DOCTYPE[^>]*\[", text):
+        raise InputError(
+            f"{where} declares entities, which can read files or fill the memory; no dump needs "
+            "them: refused"
+        )
+    if not text.startswith("<"):
+        found = repr(text[:40]) if text else "nothing"
+        raise InputError(f"{where} is no XML of a StackExchange dump: found {found}")
+
+
+def parse_rows(piece: Piece) -> ParsedPiece:
+    """Read the rows of a piece; what cannot be read is counted and its place noted."""
+    return _PieceParser(piece).parse()
+
+
+class _PieceParser:
+    def __init__(self, piece: Piece) -> None:
+        self._data = piece.data
+        self._row = piece.first_row - 1
+        self._first_row = piece.first_row
+        self._parsed = ParsedPiece()
         self._known_keys: set[str] = set()
         self._good_tails: set[str] = set()
-        self._root_closed_at: int | None = None
 
-    def read(self, chunks: Iterable[bytes]) -> Iterator[list[Row]]:
-        """One list of rows for each chunk of bytes (whose borders may stand anywhere).
-
-        Raises:
-            InputError: the file is no dump, declares entities, or has a row of absurd size.
-        """
-        rest = b""
-        started = False
-        for chunk in chunks:
-            data = rest + chunk
-            cut = data.rfind(b"<row")
-            if not started and (cut >= 0 or len(data) > MAX_HEADER_BYTES):
-                self._check_header(data[: data.find(b"<row")] if cut >= 0 else data)
-                started = True
-            if cut <= 0:
-                rest = data
-            else:
-                yield self._rows(data[:cut])
-                rest = data[cut:]
-            if len(rest) > MAX_ROW_BYTES:
-                raise InputError(
-                    f"{self.where}: row {self.num_rows + 1} is longer than {MAX_ROW_BYTES:,} bytes:"
-                    " no post is; the file is damaged or hostile"
-                )
-        if not started:
-            self._check_header(rest)
-        yield self._rows(rest)
-        self._note_end()
-
-    def _note_end(self) -> None:
-        closed_at = self._root_closed_at
-        if closed_at is None:
-            self.damage.note(
-                f"the closing tag is missing after row {self.num_rows}: the file may have been cut"
-            )
-        elif closed_at < self.num_rows:
-            self.damage.note(
-                f"rows {closed_at + 1} to {self.num_rows} stand after the closing tag; kept"
-            )
-
-    def _check_header(self, header: bytes) -> None:
-        text = header[:MAX_HEADER_BYTES].decode("utf-8", errors="replace").lstrip("\ufeff \r\n\t")
-        if header.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise InputError(f"{self.where} is UTF-16: convert it to UTF-8 first")
-        if text.startswith("version https://git-lfs"):
-            raise InputError(
-                f"{self.where} is a Git LFS pointer, not the file itself: run `git lfs pull`"
-            )
-        if "<!doctype html" in text.lower() or text.lower().startswith("<html"):
-            raise InputError(f"{self.where} is a web page, not a dump: download the file again")
-        # Some copies name an external `posts.dtd`: harmless, for it is never loaded.
-        if "<!ENTITY" in text or re.search(r"<!DOCTYPE[^>]*\[", text):
-            raise InputError(
-                f"{self.where} declares entities, which can read files or fill the memory; no dump "
-                "needs them: refused"
-            )
-        if not text.startswith("<"):
-            found = repr(text[:40]) if text else "nothing"
-            raise InputError(f"{self.where} is no XML of a StackExchange dump: found {found}")
-
-    def _rows(self, data: bytes) -> list[Row]:
+    def parse(self) -> ParsedPiece:
+        data = self._data
         if len(data.translate(None, _CONTROLS)) != len(data):
             data = _REPLACE_CONTROL.sub(_REPLACEMENT, data)
-        pieces = data.decode("utf-8", errors="replace").split("<row")
-        rows: list[Row] = []
-        for piece in pieces[1:]:
-            self.num_rows += 1
+        rows = self._parsed.rows
+        for piece in data.decode("utf-8", errors="replace").split("<row")[1:]:
+            self._row += 1
             parts = piece.split('"')
             row = dict(zip(parts[0:-1:2], parts[1::2], strict=False))
             if (
@@ -140,11 +161,12 @@ class RowReader:
                 careful = self._read_carefully(piece)
                 if careful is not None:
                     rows.append(careful)
-        return rows
+        self._parsed.num_rows = self._row - self._first_row + 1
+        return self._parsed
 
     def _read_carefully(self, piece: str) -> Row | None:
         if piece.startswith("s>"):  # a root element called <rows>
-            self.num_rows -= 1
+            self._row -= 1
             return None
         return self._split_loosely(piece) or self._parse_strictly(piece)
 
@@ -167,8 +189,8 @@ class RowReader:
         )
 
     def _close_root(self) -> None:
-        if self._root_closed_at is None:
-            self._root_closed_at = self.num_rows
+        if self._parsed.root_closed_at is None:
+            self._parsed.root_closed_at = self._row
 
     def _parse_strictly(self, piece: str) -> Row | None:
         end = max(piece.rfind("/>"), piece.rfind("</row>"))
@@ -177,15 +199,12 @@ class RowReader:
             element = etree.fromstring(f"<row{text}", etree.XMLParser(**_PARSER_OPTIONS))
         except etree.XMLSyntaxError as exc:
             start = re.sub(r"\s+", " ", piece[:60]).strip()
-            self.damage.num_rows_lost += 1
-            self.damage.note(f"row {self.num_rows} ({start} …) is broken: {exc.msg}")
+            self._parsed.damage.num_rows_lost += 1
+            self._parsed.damage.note(f"row {self._row} ({start} …) is broken: {exc.msg}")
             return None
         if "</" in piece[end + 2 :].replace("</row>", ""):
             self._close_root()
         return {f" {name}=": _escape(str(value)) for name, value in element.attrib.items()}
-
-
-MAX_HEADER_BYTES = 64 * 1024
 
 
 def unescape(text: str) -> str:

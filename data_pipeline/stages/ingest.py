@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +23,8 @@ import pyarrow.parquet as pq
 from data_pipeline.sources import archives, posts, rows
 from data_pipeline.sources.archives import ByteSource, DamagedArchiveError
 from data_pipeline.sources.discovery import Site, identify
-from data_pipeline.sources.posts import POSTS_SCHEMA, read_posts
-from data_pipeline.sources.rows import Damage, RowReader
+from data_pipeline.sources.posts import POSTS_SCHEMA, Mapper, ParsedPosts, read_posts
+from data_pipeline.sources.rows import Damage, Piece
 from data_pipeline.stage import Stage, TaskResult
 from worldpm.artifacts import StageCounts, write_atomic
 from worldpm.errors import InputError
@@ -29,6 +33,9 @@ from worldpm.errors import InputError
 ROWS_PER_PART = 250_000
 ROWS_PER_ROW_GROUP = 25_000
 
+# Files from this size on are parsed by several processes while one decompresses.
+LARGE_BYTES = 256 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Ingest(Stage):
@@ -36,6 +43,7 @@ class Ingest(Stage):
 
     sites: tuple[Site, ...]
     strict: bool
+    parse_workers: int = 1
 
     @property
     def name(self) -> str:
@@ -55,24 +63,35 @@ class Ingest(Stage):
         return ()
 
     def tasks(self) -> list[str]:
-        return [site.host for site in self.sites]
+        # The largest first: it decides how long the stage takes.
+        by_size = sorted(self.sites, key=lambda site: (-_size(site), site.host))
+        return [site.host for site in by_size]
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
         site = next(site for site in self.sites if site.host == task)
-        return ingest_site(site, directory, strict=self.strict)
+        if self.parse_workers <= 1 or _size(site) < LARGE_BYTES:
+            return ingest_site(site, directory, strict=self.strict)
+        # One stream of bytes out of the archive feeds several parsers.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.parse_workers, mp_context=context) as pool:
+            mapper = partial(map_in_order, pool, self.parse_workers + 2)
+            return ingest_site(site, directory, strict=self.strict, mapper=mapper)
 
 
-def ingest_site(site: Site, directory: Path, *, strict: bool) -> TaskResult:
+def _size(site: Site) -> int:
+    return site.posts.path.stat().st_size
+
+
+def ingest_site(site: Site, directory: Path, *, strict: bool, mapper: Mapper = map) -> TaskResult:
     """Read one site's posts into `directory`.
 
     Raises:
         InputError: the file is no dump, has no rows, or `strict` and it is damaged.
     """
-    counts = StageCounts()
-    reader = RowReader(site.posts.label)
-    chunks = _until_damage(site.posts, reader.damage)
-    last_created = _write_parts(read_posts(chunks, site.host, reader, counts), site.host, directory)
-    damage = reader.damage
+    damage, counts = Damage(), StageCounts()
+    chunks = _until_damage(site.posts, damage)
+    parts = read_posts(chunks, site.host, site.posts.label, damage, mapper)
+    last_created = _write_parts(parts, counts, site.host, directory)
     if counts.rows_in == 0:
         detail = f" ({damage.notes[0]})" if damage.notes else ""
         raise InputError(f"{site.posts.label} holds no rows: the dump is empty{detail}")
@@ -92,27 +111,49 @@ def _until_damage(source: ByteSource, damage: Damage) -> Iterator[bytes]:
         damage.note(f"the compressed data is broken ({exc}); kept what came before")
 
 
-def _write_parts(tables: Iterator[pa.Table], host: str, directory: Path) -> datetime | None:
+def _write_parts(
+    parts: Iterator[tuple[pa.Table, StageCounts]],
+    counts: StageCounts,
+    host: str,
+    directory: Path,
+) -> datetime | None:
     last_created: datetime | None = None
-    for number, part in enumerate(_chunked(tables, ROWS_PER_PART)):
-        write_atomic(
-            directory / f"{host}-{number:05d}.parquet",
-            lambda path, part=part: pq.write_table(
-                part, path, compression="zstd", row_group_size=ROWS_PER_ROW_GROUP
-            ),
-        )
-        dates = [last_created, pc.max(part["created"]).as_py()]
+    number, waiting = 0, [POSTS_SCHEMA.empty_table()]
+    for table, part_counts in parts:
+        counts.add(part_counts)
+        waiting.append(table)
+        dates = [last_created, pc.max(table["created"]).as_py()]
         last_created = max((date for date in dates if date is not None), default=None)
+        # Parts end where a chunk of the file ends, so that no table is ever cut or copied.
+        if sum(one.num_rows for one in waiting) >= ROWS_PER_PART:
+            _write_part(waiting, directory / f"{host}-{number:05d}.parquet")
+            number, waiting = number + 1, [POSTS_SCHEMA.empty_table()]
+    if number == 0 or len(waiting) > 1:
+        _write_part(waiting, directory / f"{host}-{number:05d}.parquet")
     return last_created
 
 
-def _chunked(tables: Iterator[pa.Table], num_rows: int) -> Iterator[pa.Table]:
-    # Parts end where a chunk of the file ends, so that no table is ever cut or copied.
-    waiting: list[pa.Table] = [POSTS_SCHEMA.empty_table()]
-    for table in tables:
-        waiting.append(table)
-        if sum(part.num_rows for part in waiting) >= num_rows:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
+def _write_part(tables: list[pa.Table], path: Path) -> None:
+    part = pa.concat_tables(tables).combine_chunks()
+    write_atomic(
+        path,
+        lambda hidden: pq.write_table(
+            part, hidden, compression="zstd", row_group_size=ROWS_PER_ROW_GROUP
+        ),
+    )
+
+
+def map_in_order(
+    pool: Executor,
+    num_ahead: int,
+    function: Callable[[Piece], ParsedPosts],
+    pieces: Iterable[Piece],
+) -> Iterator[ParsedPosts]:
+    """`map` in a pool, with a bounded number of pieces in memory."""
+    waiting: deque[Future[ParsedPosts]] = deque()
+    for piece in pieces:
+        waiting.append(pool.submit(function, piece))
+        if len(waiting) > num_ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

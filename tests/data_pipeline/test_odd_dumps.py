@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from data_pipeline.sources import archives
 from data_pipeline.sources.discovery import find_sites
-from data_pipeline.stages.ingest import ingest_site
+from data_pipeline.stages.ingest import ingest_site, map_in_order
 from worldpm.artifacts import StageCounts
 from worldpm.errors import InputError
 
@@ -67,6 +70,26 @@ def test_an_odd_dump_is_read_right_or_refused(shared_data: Path, tmp_path: Path,
 def test_strict_refuses_what_is_damaged(shared_data: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=CASES[name].damage):
         _ingest(shared_data / "stackexchange-odd" / name, tmp_path, strict=True)
+
+
+@pytest.mark.shared_data
+def test_several_parsers_write_the_same_bytes_as_one(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "CHUNK_BYTES", 20_000)
+    (site,) = find_sites(shared_data / "stackexchange-odd" / "unclosed-root")
+    for name in ("one", "several"):
+        (tmp_path / name).mkdir()
+    alone = ingest_site(site, tmp_path / "one", strict=False)
+    with ThreadPoolExecutor(3) as pool:
+        mapper = partial(map_in_order, pool, 2)
+        together = ingest_site(site, tmp_path / "several", strict=False, mapper=mapper)
+    assert together == alone
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("one", "several")
+    ]
+    assert files[0] == files[1]
 
 
 def _ingest(folder: Path, output: Path, *, strict: bool = False) -> tuple[StageCounts, list[str]]:

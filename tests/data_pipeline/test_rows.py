@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from data_pipeline.sources.posts import read_posts, split_tags
-from data_pipeline.sources.rows import MAX_ROW_BYTES, RowReader, unescape
+from data_pipeline.sources.rows import MAX_ROW_BYTES, Damage, parse_rows, unescape, whole_rows
 from worldpm.artifacts import StageCounts
 from worldpm.errors import InputError
 
@@ -25,15 +25,18 @@ XML_TEXT = st.text(
 HEADER = '\ufeff<?xml version="1.0" encoding="utf-8"?>\r\n<posts>\r\n'
 
 
-def _read(data: bytes, size: int = 1 << 20) -> tuple[list[dict[str, str]], RowReader]:
-    reader = RowReader("Posts.xml")
+def _read(data: bytes, size: int = 1 << 20) -> tuple[list[dict[str, str]], Damage]:
     chunks = (data[start : start + size] for start in range(0, len(data), size))
-    rows = [
-        {key.strip(" ="): unescape(value) for key, value in row.items()}
-        for part in reader.read(chunks)
-        for row in part
-    ]
-    return rows, reader
+    damage = Damage()
+    rows: list[dict[str, str]] = []
+    for piece in whole_rows(chunks, "Posts.xml"):
+        parsed = parse_rows(piece)
+        assert piece.first_row == len(rows) + damage.num_rows_lost + 1
+        damage.add(parsed.damage)
+        rows += [
+            {key.strip(" ="): unescape(value) for key, value in row.items()} for row in parsed.rows
+        ]
+    return rows, damage
 
 
 def _attribute(text: str) -> str:
@@ -52,10 +55,10 @@ def test_the_fast_reader_agrees_with_lxml_wherever_chunks_end(
 ) -> None:
     lines = [f'  <row Id="{post["Id"]}" Body={_attribute(post["Body"])}{end}' for post in posts]
     data = (HEADER + "".join(lines) + "</posts>").encode()
-    rows, reader = _read(data, size)
+    rows, damage = _read(data, size)
     assert rows == [dict(row.attrib) for row in etree.fromstring(data).iter("row")]
     assert rows == posts
-    assert not reader.damage.notes
+    assert not damage.notes
 
 
 @given(XML_TEXT)
@@ -76,29 +79,41 @@ def test_a_reference_to_no_character_becomes_the_replacement_character(reference
 
 
 def test_forbidden_bytes_do_not_cost_the_row() -> None:
-    rows, reader = _read(b'<posts><row Id="1" Body="a\x00\x1fb\xff" /></posts>')
+    rows, damage = _read(b'<posts><row Id="1" Body="a\x00\x1fb\xff" /></posts>')
     assert rows == [{"Id": "1", "Body": "a\ufffd\ufffdb\ufffd"}]
-    assert reader.damage.num_rows_lost == 0
+    assert damage.num_rows_lost == 0
 
 
 def test_a_broken_row_is_counted_with_its_place_and_its_neighbours_are_kept() -> None:
     data = b'<posts>\n<row Id="1" />\n<row Id="2" Body="cut \n<row Id="3" />\n</posts>'
-    rows, reader = _read(data)
+    rows, damage = _read(data)
     assert [row["Id"] for row in rows] == ["1", "3"]
-    assert reader.damage.num_rows_lost == 1
-    assert "row 2" in reader.damage.notes[0]
+    assert damage.num_rows_lost == 1
+    assert "row 2" in damage.notes[0]
 
 
 def test_a_file_cut_in_a_row_keeps_what_is_whole() -> None:
-    rows, reader = _read(b'<posts>\n<row Id="1" />\n<row Id="2" Bo')
+    rows, damage = _read(b'<posts>\n<row Id="1" />\n<row Id="2" Bo')
     assert [row["Id"] for row in rows] == ["1"]
-    assert reader.damage.num_rows_lost == 1
-    assert any("closing tag is missing" in note for note in reader.damage.notes)
+    assert damage.num_rows_lost == 1
+
+
+def test_a_missing_closing_tag_and_rows_behind_it_are_noted() -> None:
+    row = b'<row Id="1" PostTypeId="1" Score="1" Body="q" />'
+    for text, note in (
+        (b"<posts>" + row, "closing tag is missing after row 1"),
+        (b"<posts>" + row + b"</posts>" + row * 2, "rows 2 to 3 stand after the closing tag"),
+        (b"<posts>" + row + b"</posts>", None),
+    ):
+        damage = Damage()
+        tables = [table for table, _ in read_posts([text], "a.b", "Posts.xml", damage)]
+        assert sum(table.num_rows for table in tables) == text.count(b"<row")
+        assert [note is not None and note in found for found in damage.notes] == [True] * bool(note)
 
 
 def test_a_repeated_attribute_makes_a_row_broken() -> None:
-    rows, reader = _read(b'<posts><row Id="1" Id="2" /></posts>')
-    assert (rows, reader.damage.num_rows_lost) == ([], 1)
+    rows, damage = _read(b'<posts><row Id="1" Id="2" /></posts>')
+    assert (rows, damage.num_rows_lost) == ([], 1)
 
 
 BOMB = (
@@ -137,7 +152,7 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory() -> None:
             yield b"a" * (MAX_ROW_BYTES // 4)
 
     with pytest.raises(InputError, match="longer than"):
-        list(RowReader("Posts.xml").read(endless()))
+        list(whole_rows(endless(), "Posts.xml"))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +180,11 @@ ROWS = """<posts>
 
 
 def test_posts_are_typed_and_every_row_is_accounted_for() -> None:
-    counts = StageCounts()
-    reader = RowReader("Posts.xml")
-    table = pa.concat_tables(read_posts([ROWS.encode()], "a.b", reader, counts))
+    counts, damage, tables = StageCounts(), Damage(), []
+    for part, part_counts in read_posts([ROWS.encode()], "a.b", "Posts.xml", damage):
+        tables.append(part)
+        counts.add(part_counts)
+    table = pa.concat_tables(tables)
     counts.check("ingest")
     assert counts.rows_in == 10
     assert counts.dropped == {
@@ -192,4 +209,4 @@ def test_posts_are_typed_and_every_row_is_accounted_for() -> None:
         10: "CC BY-SA 9.9",
     }
     assert rows[4]["created"] is None
-    assert any("2009-13-01" in note for note in reader.damage.notes)
+    assert any("2009-13-01" in note for note in damage.notes)
