@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from worldpm.cli import data_export, data_generate, data_import, data_inspect
+from worldpm.cli import data_curate, data_export, data_generate, data_import, data_inspect
 from worldpm.cli.common import config_arguments, read_config
 
 
@@ -24,6 +24,8 @@ command.add_command(data_generate.command)
 command.add_command(data_export.command)
 command.add_command(data_inspect.command)
 command.add_command(data_import.command)
+command.add_command(data_curate.curate)
+command.add_command(data_curate.annotate)
 
 
 @command.command()
