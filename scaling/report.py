@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from scaling.alignment import BestOfN, FineTuningGain, read_best_of_n, read_fine_tuning
 from scaling.analysis import SetAnalysis, analyse_set, conclude
 from scaling.collect import (
     LeftOut,
@@ -27,6 +28,7 @@ from scaling.fits_json import chart_data, describe_iso_flop, describe_set, descr
 from scaling.iso_flop import IsoFlopLaw, fit_iso_flop
 from scaling.loss_series import item_losses
 from scaling.page import Page, write_page
+from scaling.plots.alignment import best_of_n_figure, fine_tuning_figure
 from scaling.plots.canvas import save
 from scaling.plots.compute import frontier_figure, iso_flop_figure
 from scaling.plots.curves import (
@@ -57,6 +59,8 @@ class Findings:
     iso_flop: dict[str, IsoFlopLaw]
     runs: list[Run]
     left_out: list[LeftOut]
+    best_of_n: list[BestOfN]
+    fine_tuning: list[FineTuningGain]
 
     @property
     def summary(self) -> list[str]:
@@ -117,6 +121,10 @@ def analyse_runs(config: ReportConfig) -> Findings:
         raise InputError(f"{config.runs}: no test set has pairs that every evaluation scored")
     analysed = _analyse_tables(tables, runs, config)
     sets = [one_set for one_set, _ in analysed]
+    best_of_n = [] if config.best_of_n is None else read_best_of_n(config.best_of_n)
+    gains, without_baseline = (
+        ([], []) if config.finetuning is None else read_fine_tuning(config.finetuning)
+    )
     conclude(sets, config.bootstrap, config.rules)
     return Findings(
         sets=sets,
@@ -126,7 +134,9 @@ def analyse_runs(config: ReportConfig) -> Findings:
             for one_set in sets
         },
         runs=runs,
-        left_out=[*unreadable, *not_chosen, *unused, *dropped],
+        left_out=[*unreadable, *not_chosen, *unused, *dropped, *without_baseline],
+        best_of_n=best_of_n,
+        fine_tuning=gains,
     )
 
 
@@ -197,6 +207,13 @@ def draw_figures(findings: Findings, config: ReportConfig) -> dict[str, tuple[st
     if profiles:
         add("iso_flop", "Loss against size at equal compute; a star marks a bottom inside the "
             "sizes.", lambda: iso_flop_figure(profiles))  # fmt: skip
+    if findings.best_of_n:
+        add("best_of_n", "Quality and length of the best of N candidates (the paper's Figure 6).",
+            lambda: best_of_n_figure(findings.best_of_n))  # fmt: skip
+    if findings.fine_tuning:
+        add("fine_tuning", "Gain of fine-tuning from a pre-trained checkpoint over the base model, "
+            "by its pre-training pairs (the paper's Figure 7).",
+            lambda: fine_tuning_figure(findings.fine_tuning))  # fmt: skip
     return figures
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from worldpm.config import ConfigModel
 
@@ -87,6 +87,18 @@ class SweepData(ConfigModel):
     path: str
 
 
+def _launcher_kind(value: Any) -> str:
+    return value.get("kind", "local") if isinstance(value, dict) else value.kind
+
+
+LauncherConfig = Annotated[
+    Annotated[LocalConfig, Tag("local")]
+    | Annotated[SlurmConfig, Tag("slurm")]
+    | Annotated[RayConfig, Tag("ray")],
+    Discriminator(_launcher_kind),
+]
+
+
 class SweepConfig(ConfigModel):
     """A sweep; `train` names the configuration that every run starts from.
 
@@ -105,7 +117,5 @@ class SweepConfig(ConfigModel):
     overrides: dict[str, Any] = Field(default_factory=dict)
     decay: DecayConfig | None = None
     plan: PlanConfig = PlanConfig()
-    launcher: LocalConfig | SlurmConfig | RayConfig = Field(
-        default=LocalConfig(), discriminator="kind"
-    )
+    launcher: LauncherConfig = LocalConfig()
     max_retries: int = Field(default=0, ge=0)
