@@ -25,7 +25,7 @@ from data_pipeline.stage import (
     publish,
     run_and_mark,
 )
-from worldpm.errors import ArtifactError, ConfigError, MissingDependencyError
+from worldpm.errors import ArtifactError, ConfigError, MissingDependencyError, WorldPMError
 from worldpm.log import progress
 
 POLL_INTERVAL_S = 0.2
@@ -131,11 +131,14 @@ class LocalProcesses(_ContextExecutor):
         futures = [self._pool.submit(run_and_mark, stage, task) for task in tasks]
         for future in futures:
             future.add_done_callback(lambda _: advance())
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in waiting:
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
             future.cancel()
-        for future in done:
-            future.result()
+        # What runs has to end before anyone clears its directory away.
+        wait(futures)
+        for future in futures:
+            if not future.cancelled():
+                future.result()
 
     def close(self) -> None:
         """End the worker processes."""
@@ -229,12 +232,16 @@ class RayTasks(_ContextExecutor):
         prepare(stage)
         remote = self._ray.remote(run_and_mark)
         running: list[Any] = []
-        for task in missing_tasks(stage):
-            if len(running) >= self._workers:
-                done, running = self._ray.wait(running, num_returns=1)
-                self._ray.get(done)
-            running.append(remote.remote(stage, task))
-        self._ray.get(running)
+        try:
+            for task in missing_tasks(stage):
+                if len(running) >= self._workers:
+                    done, running = self._ray.wait(running, num_returns=1)
+                    self._ray.get(done)
+                running.append(remote.remote(stage, task))
+            self._ray.get(running)
+        except self._ray.exceptions.RayTaskError as exc:
+            self._ray.wait(running, num_returns=len(running))
+            raise exc.cause if isinstance(exc.cause, WorldPMError | OSError) else exc
         publish(stage)
 
     def close(self) -> None:
