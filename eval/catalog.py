@@ -106,6 +106,8 @@ def _find(name: str) -> tuple[Source, Benchmark]:
 
 
 def _where_to_get(source: Source, data_dir: Path) -> str:
-    folder = data_dir / (source.folders[0] if source.folders else source.name)
     origin = f"the Hugging Face set {source.hub_id}" if source.hub_id else source.origin
+    if source.marker_files:
+        return f"no {' or '.join(source.marker_files)} in {data_dir}; they come from {origin}"
+    folder = data_dir / (source.folders[0] if source.folders else source.name)
     return f"no folder {folder}; its files come from {origin}"

@@ -257,13 +257,17 @@ def difference_table(comparison: Comparison) -> Table:
                 percent(one.second_accuracy),
                 f"{100 * one.difference:+.2f}",
                 f"{100 * one.interval[0]:+.2f} … {100 * one.interval[1]:+.2f}",
-                f"{one.p_value:.4f} ({one.test})",
-                f"{one.adjusted_p_value:.4f}",
+                f"{_p_value(one.p_value)} ({one.test})",
+                _p_value(one.adjusted_p_value),
                 "yes" if one.stands else "no",
             )
             for one in comparison.differences
         ),
     )
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _document(
