@@ -241,7 +241,9 @@ class RayTasks(_ContextExecutor):
             self._ray.get(running)
         except self._ray.exceptions.RayTaskError as exc:
             self._ray.wait(running, num_returns=len(running))
-            raise exc.cause if isinstance(exc.cause, WorldPMError | OSError) else exc
+            if isinstance(exc.cause, WorldPMError | OSError):
+                raise exc.cause from exc
+            raise
         publish(stage)
 
     def close(self) -> None:
