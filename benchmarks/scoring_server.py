@@ -194,7 +194,7 @@ def measure(repeats: int, num_requests: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print the ratios as the last line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Measure HTTP overhead and load.")
     parser.add_argument("--repeats", type=int, default=60, help="calls for a single response")
     parser.add_argument("--requests", type=int, default=384, help="requests for each load")
     arguments = parser.parse_args()

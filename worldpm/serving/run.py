@@ -118,6 +118,9 @@ def serve(checkpoint: Path, config: ServerConfig) -> None:
         port=config.port,
         log_level="warning",
         access_log=False,
+        # Longer than clients keep an idle connection (httpx: 5 s): the one who closes it must not
+        # be the server, or a request that is just being sent is lost.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=config.queue.shutdown_timeout_s,
     )
     server = uvicorn.Server(options)

@@ -32,6 +32,7 @@ ALLOWED_GROWTH_BYTES = 48 * 1024 * 1024
 PROMPTS = [f"Question number {number}?" for number in range(5)]
 RESPONSES = [f"Answer {number}: " + "word " * number for number in range(8)]
 HUGE = "long text " * 1_000_000
+JSON = {"content-type": "application/json"}
 MALFORMED = [
     b"",
     b"{",
@@ -74,14 +75,25 @@ def served(checkpoint: Path, folder: Path) -> Iterator[tuple[str, psutil.Process
         assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
 
 
+async def send_and_leave(url: httpx.URL, body: bytes, choice: random.Random) -> None:
+    """Close the connection in the middle of the body, or while the answer is awaited."""
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    sent = body[: choice.choice([len(body) // 2, len(body)])]
+    writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + sent)
+    await writer.drain()
+    await asyncio.sleep(choice.uniform(0, 0.02))
+    writer.close()
+    await writer.wait_closed()
+
+
 async def send_one(
     client: httpx.AsyncClient, kind: str, choice: random.Random, expected: dict, tally: Tally
 ) -> None:
     if kind == "malformed":
         content = choice.choice(MALFORMED)
         path = choice.choice(["/v1/score", "/get_reward", "/classify", "/nowhere"])
-        headers = {"content-type": "application/json"}
-        answer = await client.post(path, content=content, headers=headers)
+        answer = await client.post(path, content=content, headers=JSON)
         tally.statuses[f"malformed {answer.status_code}"] += 1
         return
     prompt = choice.choice(PROMPTS)
@@ -89,15 +101,12 @@ async def send_one(
     if kind == "huge":
         texts = [HUGE]
     group = {"id": "g", "prompt": [{"role": "user", "content": prompt}], "responses": texts}
-    request = client.post("/v1/score", json={"groups": [group]})
+    body = json.dumps({"groups": [group]}).encode()
     if kind == "cancelled":
-        try:
-            answer = await asyncio.wait_for(request, choice.uniform(0, 0.02))
-        except TimeoutError:
-            tally.statuses["cancelled"] += 1
-            return
-    else:
-        answer = await request
+        await send_and_leave(client.base_url, body, choice)
+        tally.statuses["cancelled"] += 1
+        return
+    answer = await client.post("/v1/score", content=body, headers=JSON)
     tally.statuses[f"{kind} {answer.status_code}"] += 1
     if answer.status_code == 200:
         scores = answer.json()["results"][0]["scores"]
@@ -125,8 +134,8 @@ async def soak(url: str, process: psutil.Process, expected: dict) -> tuple[Tally
 
         rss_warm = await send_all(0, WARM_UP)
         rss_end = await send_all(WARM_UP, NUM_REQUESTS)
-        metrics = (await client.get("/metrics")).text
-    assert "worldpm_requests_open 0.0" in metrics
+        while "worldpm_requests_open 0.0" not in (metrics := (await client.get("/metrics")).text):
+            await asyncio.sleep(0.05)
     assert "worldpm_tokens_waiting 0.0" in metrics
     return tally, rss_warm, rss_end
 
