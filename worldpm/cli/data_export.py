@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worldpm.cli.common import config_arguments, read_config
+from worldpm.errors import WorldPMError
 
 if TYPE_CHECKING:
     from data_pipeline.export import ExportConfig
@@ -37,5 +38,8 @@ def command(config_path: Path, overrides: tuple[str, ...], dry_run: bool) -> Non
 def _plan(config: ExportConfig) -> list[str]:
     from data_pipeline.export import group_files
 
-    num_files = len(group_files(config.input))
+    try:
+        num_files = len(group_files(config.input))
+    except WorldPMError as exc:
+        return [f"the export would stop: {exc}"]
     return [f"read {num_files} files of groups, write one row a pair to {config.output}"]
