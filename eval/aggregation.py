@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.averaging import build_strata, stratum_of, weighted_mean
 from eval.benchmark import Benchmark, Outcome, Protocol, ScoredItem, Section, lies_under
 from eval.statistics import (
     Floats,
@@ -146,69 +147,6 @@ def swap_probe(margins_P: Floats) -> dict[str, float]:
     return {"accuracy": accuracy, "swapped_accuracy": swapped, "tie_rate": ties}
 
 
-def build_strata(
-    outcomes: Sequence[Outcome], sections: Sequence[Section]
-) -> tuple[list[Stratum], list[str]]:
-    """What is averaged, with its weight, and the sections or subsets that are not there.
-
-    Without sections: all items alike. A section without `counts` pools its items; with them each
-    subset is averaged by itself. The weights of what is missing fall away, as in the authors' code.
-    """
-    if not sections:
-        return [_stratum(outcomes, 1.0)], []
-    strata: list[Stratum] = []
-    missing: list[str] = []
-    for section in sections:
-        members = [one for one in outcomes if lies_under(one.subset, section.subsets)]
-        present = [name for name in section.subsets if _under(members, name)]
-        missing += [name for name in section.subsets if name not in present]
-        if not members:
-            continue
-        if section.counts is None:
-            strata.append(_stratum(members, section.weight))
-            continue
-        total = sum(section.counts[name] for name in present)
-        strata += [
-            _stratum(_under(members, name), section.weight * section.counts[name] / total)
-            for name in present
-        ]
-    return strata, missing
-
-
-def outcome_weights(outcomes: Sequence[Outcome], sections: Sequence[Section]) -> Floats:
-    """The weight of every outcome's credit in the accuracy: accuracy = Σ weight · credit."""
-    if not sections:
-        return np.full(len(outcomes), 1.0 / sum(one.size for one in outcomes))
-    weights = np.zeros(len(outcomes))
-    for section in sections:
-        names = [(section.subsets, 1.0)]
-        if section.counts is not None:
-            names = [((name,), section.counts[name]) for name in section.subsets]
-        inside = [
-            ([lies_under(one.subset, subsets) for one in outcomes], count)
-            for subsets, count in names
-        ]
-        present = [(np.array(mask), count) for mask, count in inside if any(mask)]
-        total = sum(count for _, count in present)
-        for mask, count in present:
-            size = sum(one.size for one, selected in zip(outcomes, mask, strict=True) if selected)
-            weights[mask] = section.weight * count / total / size
-    sizes = np.array([one.size for one in outcomes])
-    return weights / float(weights @ sizes)
-
-
-def _stratum(outcomes: Sequence[Outcome], weight: float) -> Stratum:
-    return Stratum(
-        np.array([one.credit for one in outcomes], dtype=np.float64),
-        np.array([one.size for one in outcomes], dtype=np.float64),
-        weight,
-    )
-
-
-def _under(outcomes: Sequence[Outcome], name: str) -> list[Outcome]:
-    return [one for one in outcomes if lies_under(one.subset, (name,))]
-
-
 def _loss_block(pairs: PairArrays, settings: AggregationSettings) -> dict[str, Any]:
     if not len(pairs.margins):
         return {"bt_loss": None}
@@ -252,7 +190,7 @@ def _baseline(
     feature: Callable[[Style], float],
 ) -> float:
     outcomes = protocol.outcomes(_with_scores(scored, styles, feature))
-    return _mean(outcomes, protocol.sections)
+    return weighted_mean(outcomes, protocol.sections)
 
 
 def _chance(protocol: Protocol, scored: Sequence[ScoredItem]) -> float:
@@ -261,13 +199,7 @@ def _chance(protocol: Protocol, scored: Sequence[ScoredItem]) -> float:
         for one in scored
         if protocol.pairs(one.item)
     ]
-    return _mean(outcomes, protocol.sections)
-
-
-def _mean(outcomes: Sequence[Outcome], sections: Sequence[Section]) -> float:
-    strata, _ = build_strata(outcomes, sections)
-    weights = np.array([stratum.weight for stratum in strata])
-    return float(np.average([stratum.mean for stratum in strata], weights=weights))
+    return weighted_mean(outcomes, protocol.sections)
 
 
 def _subsets(
@@ -282,7 +214,7 @@ def _subsets(
     for subset in dict.fromkeys(one.subset for one in outcomes):
         members = [one for one in outcomes if one.subset == subset]
         estimate = stratified_estimate(
-            [_stratum(members, 1.0)],
+            [stratum_of(members, 1.0)],
             num_bootstrap=settings.num_bootstrap,
             generator=settings.generator(),
         )
@@ -294,7 +226,9 @@ def _subsets(
             "bt_loss": float(bradley_terry_losses(pairs.margins).mean()),
             "num_items": len(members),
             "num_ties": int(np.count_nonzero(pairs.margins == 0)),
-            "length_baseline": _mean([one for one in by_length if one.subset == subset], ()),
+            "length_baseline": weighted_mean(
+                [one for one in by_length if one.subset == subset], ()
+            ),
         }
     return report
 
@@ -304,7 +238,7 @@ def _sections(outcomes: Sequence[Outcome], sections: Sequence[Section]) -> dict[
     for section in sections:
         members = [one for one in outcomes if lies_under(one.subset, section.subsets)]
         if members:
-            report[section.name] = _mean(members, (section,))
+            report[section.name] = weighted_mean(members, (section,))
     return report
 
 

@@ -46,41 +46,10 @@ def write_report(
     document = Document(
         f"Evaluation: {report['suite']}",
         [
-            Paragraph(f"Scores of {report['scores_of']}."),
-            Heading("Accuracy and Bradley-Terry loss"),
-            Table(COLUMNS, tuple(_accuracy_rows(report))),
-            Paragraph(
-                "official: the authors' rule; WorldPM rule: pairs, ties one half; BT loss: mean "
-                "−log σ(margin) in nats; longer: what picking the longer response earns."
-            ),
+            *_accuracies(report),
             *_figures(report, output_dir),
-            Heading("Loss at its best temperature, and calibration"),
-            Table(
-                (
-                    "benchmark",
-                    "BT loss",
-                    "± s.e.",
-                    "at best τ (cross-fitted)",
-                    "τ",
-                    "ECE",
-                    "ECE at τ",
-                ),
-                tuple(_loss_rows(report)),
-            ),
-            Heading("Style control"),
-            Table(
-                (
-                    "benchmark",
-                    "no control",
-                    "all, in-sample",
-                    "all, cross-fitted",
-                    "length only",
-                    "Markdown only",
-                    "chosen longer",
-                    "chosen shorter",
-                ),
-                tuple(_style_rows(report)),
-            ),
+            *_losses(report),
+            *_styles(report),
             *_probes(report),
             *_published(report, published),
             *_missing(report),
@@ -89,6 +58,40 @@ def write_report(
     for name, text in (("report.md", document.to_markdown()), ("report.html", document.to_html())):
         with atomic_file(output_dir / name) as file:
             file.write(text)
+
+
+def _accuracies(report: Mapping[str, Any]) -> list[Block]:
+    return [
+        Paragraph(f"Scores of {report['scores_of']}."),
+        Heading("Accuracy and Bradley-Terry loss"),
+        Table(COLUMNS, tuple(_accuracy_rows(report))),
+        Paragraph(
+            "official: the authors' rule; WorldPM rule: pairs, ties one half; BT loss: mean "
+            "−log σ(margin) in nats; longer: what picking the longer response earns."
+        ),
+    ]
+
+
+def _losses(report: Mapping[str, Any]) -> list[Block]:
+    columns = ("benchmark", "BT loss", "± s.e.", "at best τ (cross-fitted)", "τ", "ECE", "ECE at τ")
+    return [
+        Heading("Loss at its best temperature, and calibration"),
+        Table(columns, tuple(_loss_rows(report))),
+    ]
+
+
+def _styles(report: Mapping[str, Any]) -> list[Block]:
+    columns = (
+        "benchmark",
+        "no control",
+        "all, in-sample",
+        "all, cross-fitted",
+        "length only",
+        "Markdown only",
+        "chosen longer",
+        "chosen shorter",
+    )
+    return [Heading("Style control"), Table(columns, tuple(_style_rows(report)))]
 
 
 def percent(value: float | None) -> str:

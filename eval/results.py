@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from eval.aggregation import (
     AggregationSettings,
     evaluate_details,
     evaluate_protocol,
-    outcome_weights,
 )
+from eval.averaging import outcome_weights
 from eval.benchmark import Benchmark, Item, Protocol, ScoredItem, Source
 from eval.catalog import Catalog, Missing
 from eval.score_files import ScoreLine
@@ -91,12 +91,9 @@ def summarise(
             continue
         logger.info("aggregating %s: %s items", benchmark.name, f"{len(scored):,}")
         report["benchmarks"][benchmark.name] = blocks = {}
-        for name in PROTOCOLS:
-            protocol: Protocol = getattr(benchmark, name)
-            used = [one for one in scored if protocol.pairs(one.item)]
-            if used:
-                blocks[name] = evaluate_protocol(protocol, used, styles[source.name], settings)
-                tables.append(_outcome_table(benchmark.name, name, protocol, used))
+        for name, protocol, used in _protocols(benchmark, scored):
+            blocks[name] = evaluate_protocol(protocol, used, styles[source.name], settings)
+            tables.append(_outcome_table(benchmark.name, name, protocol, used))
         report["details"][benchmark.name] = {
             **_description(source, benchmark, scored, len(items)),
             **_token_statistics([scores[source.name][one.item.item_id] for one in scored]),
@@ -107,6 +104,16 @@ def summarise(
     report["groups"] = _group_means(report)
     report["missing"] = [asdict(one) for one in missing]
     return Results(report, pa.concat_tables(tables))
+
+
+def _protocols(
+    benchmark: Benchmark, scored: Sequence[ScoredItem]
+) -> Iterator[tuple[str, Protocol, list[ScoredItem]]]:
+    """Each rule with the items it uses: the paper leaves some out of PPE MBPP-Plus."""
+    for name, protocol in zip(PROTOCOLS, (benchmark.official, benchmark.worldpm), strict=True):
+        used = [one for one in scored if protocol.pairs(one.item)]
+        if used:
+            yield name, protocol, used
 
 
 def _scored_items(

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eval.compare import compare_evaluations, write_comparison
+from eval.compare import compare_evaluations
+from eval.compare_report import write_comparison
 from eval.document import Document, Heading, Paragraph, Table
 from eval.published import PublishedNumber, read_published
 from eval.results import OUTCOMES_SCHEMA

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from eval.aggregation import AggregationSettings, outcome_weights
+from eval.aggregation import AggregationSettings
+from eval.averaging import outcome_weights
 from eval.benchmarks import BENCHMARKS
 from eval.catalog import load_catalog
 from eval.results import summarise

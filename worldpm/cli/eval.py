@@ -133,7 +133,8 @@ def compare(
     compare.html and the figure: McNemar's test or a paired bootstrap, Holm's correction over
     benchmarks, and which differences stand.
     """
-    from eval.compare import compare_evaluations, difference_table, write_comparison
+    from eval.compare import compare_evaluations
+    from eval.compare_report import difference_table, write_comparison
     from eval.published import read_published
     from eval.report import plain_table
 
