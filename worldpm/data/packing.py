@@ -155,7 +155,9 @@ def deal_groups(
     """
     costs = lengths.cost(attention_weight)
     order = np.lexsort((np.arange(len(costs)), -costs)).tolist()
-    per_rank = max(1, -(-int(lengths.tokens.sum()) // (token_budget * world_size)))
+    per_rank = -(-int(lengths.tokens.sum()) // (token_budget * world_size))
+    # Groups over the budget would ask for more micro-batches than there are groups.
+    per_rank = max(1, min(per_rank, -(-len(costs) // world_size)))
     while True:
         bins = _fill(order, costs, lengths.tokens, per_rank * world_size, token_budget)
         if bins is not None:

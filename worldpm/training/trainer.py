@@ -12,7 +12,7 @@ from worldpm.data.loader import Step, prefetch
 from worldpm.log import logger, progress
 from worldpm.modeling.checkpoint_io import save_portable, save_qwen2_rm
 from worldpm.modeling.preference_model import as_dtype
-from worldpm.run_record import CHECKPOINTS_DIRECTORY, MODEL_DIRECTORY, RunStatus, eval_path
+from worldpm.run_record import CHECKPOINTS_DIRECTORY, MODEL_DIRECTORY, RunStatus, read_evals
 from worldpm.training import engine as distributed
 from worldpm.training.adapters import merge_adapter
 from worldpm.training.architecture import describe_model
@@ -75,6 +75,8 @@ class Trainer:
         self.num_steps = count_steps(config, data.order)
         directory = config.output_dir / CHECKPOINTS_DIRECTORY
         fingerprint = data.shards.info.fingerprint
+        # Read once, before any rank can write: all ranks must agree on what is left to measure.
+        self.measured_before = {record.step for record in read_evals(config.output_dir)}
         resume = find_resume_point(config, fingerprint, directory, ranks, up_to_step=up_to_step)
         values = to_deepspeed(
             config,
@@ -192,7 +194,7 @@ class Trainer:
             return
         keep_best = self.config.evaluation.keep_best
         # After a resume this step may be measured already; its model may not be written.
-        measured = eval_path(self.config.output_dir, self.state.step).exists()
+        measured = self.state.step in self.measured_before
         if measured and not is_last and keep_best is None:
             return
         evaluator.measure(lambda batch: forward(self.engine, batch, self.ranks.device), self.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from worldpm.training.config import TrainConfig
 from worldpm.training.engine import start_ranks
 from worldpm.training.gradients import accumulate
 from worldpm.training.replay import replay
+from worldpm.training.stopping import Watchdog
 from worldpm.training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
@@ -71,3 +73,9 @@ def gradients_of_steps(data: str, cases: dict[str, list[str]], num_steps: int) -
 def replay_once(data: str, run: str, overrides: list[str], step: int) -> None:
     """Take one step of a run again."""
     replay(load(data, run, overrides), step)
+
+
+def hang() -> None:
+    """Do nothing for longer than the watchdog allows."""
+    Watchdog(0.2)
+    time.sleep(60)
