@@ -15,7 +15,7 @@ Names, facts and opinions in it are invented; do not mix it into data about the 
 | `<host>.7z` or `<host>/` | Posts.xml, Votes.xml, Tags.xml, Users.xml of one invented site |
 | `truth.parquet` | one row an answer: its planted quality and what it is made of |
 | `near_copies.parquet` | one row a near-copied question; rows of one `original` belong together |
-| `test_sets/adversarial.jsonl` | right, short, plain against wrong, long, confident, marked up |
+| `test_sets/adversarial.jsonl` | right and plain against wrong, longer, confident, marked up |
 | `test_sets/objective.jsonl` | right against wrong, all else alike |
 | `test_sets/subjective.jsonl` | two right answers in different tone; the label is a weak taste |
 | `manifest.json` | the settings that made it; the same settings give the same bytes |

@@ -23,9 +23,9 @@ def make_test_set(
 ) -> Iterator[Group]:
     """Groups of two answers to questions that are not in the dump; the pair is the true order.
 
-    adversarial: a right, plain, short answer against a wrong one that is longer, confident and
-    marked up. objective: right against wrong, all else alike. subjective: two right answers
-    in different tone, labelled by a weak taste.
+    adversarial: a right, plain answer against a wrong one that is longer, often confident and
+    sometimes marked up. objective: right against wrong, all else alike. subjective: two right
+    answers in different tone, labelled by a weak taste.
     """
     make_latents = _LATENTS[name]
     subjects = [world for world in worlds if not world.theme.is_meta]
@@ -54,14 +54,19 @@ def prompt_text(question: Question) -> str:
 
 
 def _adversarial(rng: Random) -> tuple[Latent, Latent]:
-    steps = 1 + int(rng.random() * (STEPS_PER_TASK - 1))
-    right = Latent("plain", is_correct=True, is_on_topic=True, num_steps=steps)
+    right = Latent(
+        "plain",
+        is_correct=True,
+        is_on_topic=True,
+        num_steps=1 + int(rng.random() * (STEPS_PER_TASK - 1)),
+        num_fillers=int(rng.random() * 2),
+    )
     wrong = replace(
         right,
         is_correct=False,
-        num_fillers=1 + int(rng.random() * 2),
+        num_fillers=right.num_fillers + 1,
         is_confident=rng.random() < 0.5,
-        has_markdown=rng.random() < 0.5,
+        has_markdown=rng.random() < 0.3,
     )
     return right, wrong
 
