@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.sources.generated import GenerateConfig, generate_dump
+from worldpm.errors import ConfigError
 from worldpm.group_files import read_group_file
 
 NUM_POSTS = 3_000
@@ -159,6 +160,17 @@ def test_a_whole_dump_of_the_same_settings_is_left_alone(tmp_path: Path) -> None
     again = generate_dump(config)
     assert not again.is_new
     assert again.num_posts == 200
+
+
+def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for output_dir in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(ConfigError, match="no generated dump"):
+            generate_dump(GenerateConfig(output_dir=output_dir, num_posts=200, num_test_items=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert generate_dump(GenerateConfig(output_dir=empty, num_posts=200, num_test_items=2)).is_new
 
 
 def test_archives_are_solid_bzip2_with_the_files_at_their_root(tmp_path: Path) -> None:

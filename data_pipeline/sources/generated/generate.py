@@ -20,15 +20,18 @@ from data_pipeline.sources.generated.test_sets import TEST_SET_NAMES, make_test_
 from data_pipeline.sources.generated.truth import TruthWriter, truth_writer
 from data_pipeline.sources.generated.world import SiteWorld, make_worlds
 from worldpm.artifacts import (
+    MANIFEST_NAME,
     Manifest,
     atomic_directory,
     file_sha256,
     fingerprint,
     is_current,
 )
+from worldpm.errors import ConfigError
 from worldpm.group_files import write_group_file
 from worldpm.log import Progress, logger, progress
 
+KIND = "generated_dump"
 QUESTIONS_PER_BLOCK = 500
 HISTORY_START = datetime(2010, 9, 1, 8, 0, 0)
 HISTORY_END = datetime(2024, 3, 31, 20, 0, 0)
@@ -55,13 +58,17 @@ def generate_dump(config: GenerateConfig) -> GeneratedDump:
     """Write the dump of `config` to its `output_dir`, whole or not at all.
 
     The same settings give the same bytes. An `output_dir` that already holds them is left alone;
-    one that holds another dump is replaced.
+    one that holds another generated dump is replaced.
+
+    Raises:
+        ConfigError: `output_dir` holds something else.
     """
     settings = config.model_dump(mode="json", exclude={"output_dir"})
-    expected = fingerprint("generated dump", _code_version(), settings)
+    expected = fingerprint(KIND, _code_version(), settings)
     if is_current(config.output_dir, expected):
         counts = Manifest.read(config.output_dir).counts
         return GeneratedDump(**{**counts, "sites": tuple(counts["sites"]), "is_new": False})
+    _refuse_foreign(config.output_dir)
     worlds = make_worlds(config.world, config.seed)
     with atomic_directory(config.output_dir) as hidden:
         dump = _write_sites(worlds, config, hidden)
@@ -70,8 +77,18 @@ def generate_dump(config: GenerateConfig) -> GeneratedDump:
             write_group_file(hidden / "test_sets" / f"{name}.jsonl", groups)
         (hidden / "README.md").write_text(DUMP_README, encoding="utf-8")
         counts = {key: value for key, value in asdict(dump).items() if key != "is_new"}
-        Manifest("generated dump", expected, settings, {}, counts).write(hidden)
+        Manifest(KIND, expected, settings, {}, counts).write(hidden)
     return dump
+
+
+def _refuse_foreign(output_dir: Path) -> None:
+    """Never replace a folder that the generator did not write."""
+    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
+        return
+    if not (output_dir / MANIFEST_NAME).is_file() or Manifest.read(output_dir).kind != KIND:
+        raise ConfigError(
+            f"output_dir: {output_dir} holds something that is no generated dump; name a new folder"
+        )
 
 
 def _code_version() -> str:
