@@ -31,7 +31,7 @@ from worldpm.errors import ConfigError
 from worldpm.group_files import write_group_file
 from worldpm.log import Progress, logger, progress
 
-KIND = "generated_dump"
+KIND = "generated dump"
 QUESTIONS_PER_BLOCK = 500
 HISTORY_START = datetime(2010, 9, 1, 8, 0, 0)
 HISTORY_END = datetime(2024, 3, 31, 20, 0, 0)
