@@ -39,33 +39,34 @@ NEAR_COPIES_SCHEMA = pa.schema(
 )
 
 
+ROWS_PER_ROW_GROUP = 50_000
+
+
 class TruthWriter:
     """Appends the truth of a block of posts; memory does not grow with the dump."""
 
     def __init__(self, answers: pq.ParquetWriter, copies: pq.ParquetWriter) -> None:
         self._answers = answers
         self._copies = copies
+        self._answer_rows: list[dict[str, object]] = []
+        self._copy_rows: list[dict[str, object]] = []
 
     def add(self, site: str, posts: list[Post]) -> None:
-        """Write the truth of posts that have their Ids."""
-        rows = [_answer_truth(site, post) for post in posts if post.latent is not None]
-        self._answers.write_table(pa.Table.from_pylist(rows, TRUTH_SCHEMA))
-        copies = [
-            (site, post.post_id, post.question.copy_of, post.question.replaced_words)
+        """Take the truth of posts that have their Ids."""
+        self._answer_rows += [_answer_truth(site, post) for post in posts if post.latent]
+        self._copy_rows += [
+            _copy_truth(site, post)
             for post in posts
             if post.parent is None and post.question.copy_of is not None
         ]
-        if copies:
-            columns = [list(column) for column in zip(*copies, strict=True)]
-            self._copies.write_table(
-                pa.Table.from_arrays(
-                    [
-                        pa.array(column, field.type)
-                        for column, field in zip(columns, NEAR_COPIES_SCHEMA, strict=True)
-                    ],
-                    schema=NEAR_COPIES_SCHEMA,
-                )
-            )
+        if len(self._answer_rows) >= ROWS_PER_ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        self._answers.write_table(pa.Table.from_pylist(self._answer_rows, TRUTH_SCHEMA))
+        self._copies.write_table(pa.Table.from_pylist(self._copy_rows, NEAR_COPIES_SCHEMA))
+        self._answer_rows, self._copy_rows = [], []
 
 
 @contextmanager
@@ -75,7 +76,18 @@ def truth_writer(directory: Path) -> Generator[TruthWriter]:
         pq.ParquetWriter(directory / "truth.parquet", TRUTH_SCHEMA) as answers,
         pq.ParquetWriter(directory / "near_copies.parquet", NEAR_COPIES_SCHEMA) as copies,
     ):
-        yield TruthWriter(answers, copies)
+        writer = TruthWriter(answers, copies)
+        yield writer
+        writer.flush()
+
+
+def _copy_truth(site: str, post: Post) -> dict[str, object]:
+    return {
+        "site": site,
+        "question_id": post.post_id,
+        "original": post.question.copy_of,
+        "replaced_words": post.question.replaced_words,
+    }
 
 
 def _answer_truth(site: str, post: Post) -> dict[str, object]:
