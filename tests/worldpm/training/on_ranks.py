@@ -13,7 +13,7 @@ from worldpm.config import load_config
 from worldpm.training.assembly import make_loader, open_data
 from worldpm.training.config import TrainConfig
 from worldpm.training.engine import start_ranks
-from worldpm.training.gradients import accumulate
+from worldpm.training.gradients import accumulate, forward
 from worldpm.training.replay import replay
 from worldpm.training.stopping import Watchdog
 from worldpm.training.trainer import Trainer, train
@@ -79,3 +79,21 @@ def hang() -> None:
     """Do nothing for longer than the watchdog allows."""
     Watchdog(0.2)
     time.sleep(60)
+
+
+def describe_precision(data: str, run: str, overrides: list[str]) -> dict[str, list[str]]:
+    """The types of the weights that are computed with and of those that are updated."""
+    config = load(data, run, overrides)
+    ranks = start_ranks()
+    trainer = Trainer(config, open_data(config), ranks)
+    optimizer = trainer.engine.engine.optimizer
+    masters = optimizer.single_partition_of_fp32_groups
+    weights = {str(parameter.dtype) for parameter in trainer.engine.module.parameters()}
+    step = make_loader(config, trainer.data, trainer.architecture, ranks).load(0)
+    rewards = forward(trainer.engine, step.micro_batches[0], ranks.device)
+    return {
+        "weights": sorted(weights),
+        "masters": sorted({str(master.dtype) for master in masters}),
+        "rewards": [str(rewards.dtype)],
+        "distinct": [len(torch.unique(rewards)) > len(torch.unique(rewards.bfloat16()))],
+    }
