@@ -173,13 +173,20 @@ def _check_rendering(folder: Path) -> str:
         ids = tokenizer.apply_chat_template(messages, return_dict=False)
         encoded = encoder.encode(prompt, [response])
         if ids != encoded.prompt_ids + encoded.response_ids[0]:
-            raise CheckpointError("its chat_template renders other ids than the encoder's")
+            raise CheckpointError(
+                f"{type(tokenizer).__name__} with its chat_template renders other ids than the "
+                f"encoder for {prompt[-1].content!r}: consumers would score other tokens"
+            )
         num_checked += 1
     return f"{num_checked} conversations have the encoder's ids"
 
 
-def _check_scores(folder: Path, device: str, dtype: str) -> str:
-    scorer = Scorer.from_checkpoint(folder, device=device, dtype=dtype)
+def check_scores(scorer: Scorer, dtype: str) -> str:
+    """Hold a loaded model to the scores its checkpoint records, and say how close it is.
+
+    Raises:
+        CheckpointError: a score differs, with both values.
+    """
     card = scorer.card
     if not card.self_test and not card.published_scores:
         scorer.score([Group("probe", (Message("user", "Hello"),), ("Hi",))])
@@ -191,6 +198,10 @@ def _check_scores(folder: Path, device: str, dtype: str) -> str:
         worst = _compare(scorer, card.published_scores, PUBLISHED_TOLERANCE)
         text += f"; {len(card.published_scores)} published scores hold to {worst:.1e}"
     return text
+
+
+def _check_scores(folder: Path, device: str, dtype: str) -> str:
+    return check_scores(Scorer.from_checkpoint(folder, device=device, dtype=dtype), dtype)
 
 
 def _compare(scorer: Scorer, tests: tuple[SelfTest, ...], limit: float) -> float:

@@ -10,20 +10,15 @@ from pathlib import Path
 
 import uvicorn
 
-from worldpm.errors import CheckpointError, ConfigError, ServerError
+from worldpm.errors import ConfigError, ServerError
 from worldpm.log import logger
-from worldpm.schema import Group, Message
 from worldpm.scoring import Scorer
+from worldpm.scoring.doctor import check_scores
 from worldpm.serving.app import create_app
 from worldpm.serving.config import ServerConfig
 
 API_KEY_VARIABLE = "WORLDPM_API_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-# How far a score may lie from the recorded one: absolute in fp32 (other sums of the same numbers),
-# relative to the spread of the scores in bf16, whose 8 bits round every layer.
-FLOAT32_TOLERANCE = 1e-3
-BFLOAT16_TOLERANCE = 0.15
 
 
 def load_scorer(checkpoint: Path, config: ServerConfig) -> Scorer:
@@ -44,31 +39,8 @@ def load_scorer(checkpoint: Path, config: ServerConfig) -> Scorer:
         raise ConfigError(
             f"scores is normalized, but {checkpoint} records no mean and standard deviation"
         )
-    check_self_test(scorer, config.dtype)
+    logger.info("self-test: %s", check_scores(scorer, config.dtype))
     return scorer
-
-
-def check_self_test(scorer: Scorer, dtype: str) -> None:
-    """Compare the scores of the recorded conversations with the recorded scores.
-
-    Raises:
-        CheckpointError: a score differs, with both values.
-    """
-    tests = scorer.card.self_test
-    if not tests:
-        # Nothing to compare with; the forward pass itself must work before a client depends on it.
-        scorer.score([Group("self-test", (Message("user", "Hello"),), ("Hi",))])
-        logger.warning("the checkpoint records no self-test scores: only a forward pass was tried")
-        return
-    groups = [Group(str(index), test.prompt, (test.response,)) for index, test in enumerate(tests)]
-    scale = max(1.0, *(abs(test.score) for test in tests))
-    tolerance = scale * (FLOAT32_TOLERANCE if dtype == "float32" else BFLOAT16_TOLERANCE)
-    for test, result in zip(tests, scorer.score(groups), strict=True):
-        if not abs(result.scores[0] - test.score) <= tolerance:
-            raise CheckpointError(
-                f"the self-test fails: a conversation scores {result.scores[0]:.6f}, recorded is "
-                f"{test.score:.6f}; `worldpm doctor` on the checkpoint tells more"
-            )
 
 
 def read_api_key(path: Path | None) -> str | None:
