@@ -26,6 +26,8 @@ LIMITS = """\
 - Licences follow the dump's own field where it exists, else the date of the post; an edit under a
   later licence is not visible in the dump."""
 
+OVERLAP_COUNTS = ("num_texts", "num_too_short", "questions", "answers")
+
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
@@ -70,6 +72,7 @@ def card_lines(config: DataConfig, facts: CardFacts) -> list[str]:
         *_site_lines(facts),
         *_licence_lines(facts.statistics),
         *_damage_lines(facts.notes),
+        *_overlap_lines(facts.notes, config.decontamination.ngram),
         "## Known limits",
         "",
         LIMITS,
@@ -162,6 +165,29 @@ def _damage_lines(notes: Iterable[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
     return ["## Damage in the dump", "", *_table(("site", "what was found"), rows), ""]
+
+
+def _overlap_lines(notes: Iterable[Mapping[str, Any]], ngram: int) -> list[str]:
+    """Hits for each benchmark, summed over the notes of the index and of all buckets."""
+    totals: dict[str, dict[str, int]] = {}
+    for note in notes:
+        if "benchmark" in note:
+            total = totals.setdefault(note["benchmark"], dict.fromkeys(OVERLAP_COUNTS, 0))
+            for name in OVERLAP_COUNTS:
+                total[name] += note.get(name, 0)
+    if not totals:
+        return []
+    head = ("benchmark", "its texts", "too short to find", "questions removed", "answers removed")
+    rows = [(name, *(f"{n:,}" for n in total.values())) for name, total in sorted(totals.items())]
+    return [
+        "## Overlap with benchmarks",
+        "",
+        f"Posts that share {ngram} words in a row with a benchmark were removed; "
+        "`stages/decontaminate/removed/*.parquet` shows them. A post can overlap with several.",
+        "",
+        *_table(head, rows),
+        "",
+    ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

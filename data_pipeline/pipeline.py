@@ -17,7 +17,11 @@ from data_pipeline.executors import Executor, available_cores, make_executor, me
 from data_pipeline.sources.discovery import Site, find_sites
 from data_pipeline.stage import Stage
 from data_pipeline.stages.attribute import Attribute
-from data_pipeline.stages.decontaminate import decontamination_stages
+from data_pipeline.stages.decontaminate import (
+    Decontaminate,
+    IndexBenchmarks,
+    decontamination_stages,
+)
 from data_pipeline.stages.exact_duplicates import ExactDuplicates, TextKeys
 from data_pipeline.stages.ingest import Ingest
 from data_pipeline.stages.near_duplicates import near_duplicate_stages
@@ -222,6 +226,12 @@ def _card_facts(plan: Plan, counts: Mapping[str, Mapping[str, Any]]) -> CardFact
     ingest = Manifest.read(plan.stages[0].directory).counts
     notes = Manifest.read(plan.split.directory).counts["notes"]
     shards = Manifest.read(plan.stages[-1].directory).counts["splits"]
+    overlap = [
+        note
+        for stage in plan.stages
+        if isinstance(stage, IndexBenchmarks | Decontaminate)
+        for note in Manifest.read(stage.directory).counts["notes"]
+    ]
     return CardFacts(
         counts=counts,
         statistics=GroupStatistics.sum(note["statistics"] for note in notes),
@@ -230,7 +240,7 @@ def _card_facts(plan: Plan, counts: Mapping[str, Mapping[str, Any]]) -> CardFact
             for name, part in sorted(ingest.items())
             if name.startswith("ingest/")
         },
-        notes=ingest["notes"],
+        notes=[*ingest["notes"], *overlap],
         shards=shards,
     )
 
