@@ -25,7 +25,7 @@ from data_pipeline.pipeline import build, plan_lines
 from data_pipeline.stages import pair as pair_module
 from worldpm.chat_template import Encoder
 from worldpm.cli.main import main
-from worldpm.errors import InputError
+from worldpm.errors import InputError, MissingDependencyError
 from worldpm.schema import GROUPS_SCHEMA, SHARD_INDEX_SCHEMA, SPLITS, TOKEN_SHARD_SCHEMA
 
 PUBLISHED = ("manifest.json", "card.md", "groups", "tokenizer", "shards")
@@ -394,3 +394,24 @@ def test_a_rank_does_not_wait_for_one_that_failed(dump: Path, tmp_path: Path) ->
     assert any(error.startswith("rank 1 failed in ingest") for error in errors)
     with pytest.raises(InputError):
         build(_config(dump, tmp_path / "other"))
+
+
+@pytest.mark.filterwarnings("ignore::Warning:ray.*")
+def test_ray_tasks_write_the_same_bytes_as_one_process(
+    dump: Path, tmp_path: Path, reference: dict[str, bytes]
+) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    executor = {"kind": "ray", "workers": 2}
+    build(_config(dump, tmp_path / "out", buckets=4, executor=executor))
+    assert _bytes(tmp_path / "out") == reference
+    (dump / "tea.meta.example.com" / "Posts.xml").write_text("<posts></posts>")
+    with pytest.raises(InputError, match="the dump is empty"):
+        build(_config(dump, tmp_path / "other", executor=executor))
+
+
+def test_ray_that_is_not_installed_is_named(
+    dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'worldpm\[ray\]'"):
+        build(_config(dump, tmp_path / "out", executor={"kind": "ray", "workers": 1}))
