@@ -338,7 +338,13 @@ class Encoder:
         return ids + self._encode_text(text)
 
     def _encode_text(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        if not text:
+            return []
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError as exc:  # half a surrogate pair, which JSON can spell and UTF-8 cannot
+            place = text.encode("utf-8", "backslashreplace").decode()[:80]
+            raise InputError(f"a text is no valid Unicode: {place!r}") from exc
 
     def _find_reward_id(self) -> int:
         if self.template.reward_token:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from data_pipeline.stages.tokenizer import train_tokenizer
 from worldpm.chat_template import CHATML_OWN, Encoder
 from worldpm.modeling.checkpoint_io import save_portable
 from worldpm.modeling.preference_model import PreferenceModel
@@ -63,19 +63,9 @@ def architectures() -> dict[str, dict[str, Any]]:
 
 
 def make_encoder() -> Encoder:
-    """A byte-level tokenizer trained on the conversations themselves."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=384,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    """A tokenizer as the data build trains it, with the words that AutoTokenizer gives Qwen2."""
     texts = [text for conversation in CONVERSATIONS for _, text in conversation]
-    tokenizer.train_from_iterator(texts * 20, trainer)
-    return Encoder(tokenizer, CHATML_OWN)
+    return Encoder(train_tokenizer(iter(texts * 20), 384), CHATML_OWN)
 
 
 def write_checkpoints(root: Path) -> dict[str, list[float]]:

@@ -350,6 +350,11 @@ def test_a_conversation_needs_a_prompt(chatml: Encoder) -> None:
         chatml.encode([], ["a"])
 
 
+def test_half_a_surrogate_pair_is_refused(chatml: Encoder) -> None:
+    with pytest.raises(InputError, match="no valid Unicode"):
+        chatml.encode([Message("user", "a\ud83d")], ["b"])
+
+
 def test_any_change_of_a_template_changes_its_hash() -> None:
     from dataclasses import replace
 

@@ -35,9 +35,13 @@ def implementation_name(backend: AttentionBackend) -> str:
     return f"worldpm_{backend}"
 
 
-def default_backend(device: str) -> AttentionBackend:
-    """The backend for a device such as `cpu`, `cuda:1` or `auto`."""
-    return "segments" if device == "cpu" else "varlen"
+def default_backend(device: str, dtype: torch.dtype) -> AttentionBackend:
+    """The backend for a device such as `cpu`, `cuda:1` or `auto`.
+
+    Variable-length flash kernels compute in 16 bits only.
+    """
+    is_half = dtype in (torch.bfloat16, torch.float16)
+    return "varlen" if device != "cpu" and is_half else "segments"
 
 
 def attend_segments(

@@ -103,12 +103,14 @@ class PackingPlan:
     ) -> torch.Tensor:
         """The additive mask `[Q, L]` under which query i sees keys 0 … L − Q + i.
 
-        A view of one strip that serves every chunk of the row: no copy.
+        A view of one strip that serves every chunk of the row: no copy on the CPU. Kernels of GPUs
+        want masks whose rows are aligned.
         """
         strip = self.derive(("strip", dtype, device), lambda: self._mask_strip(dtype, device))
         height, width = strip.shape
         last = width - height + num_queries
-        return strip[:num_queries, last - num_keys : last]
+        mask = strip[:num_queries, last - num_keys : last]
+        return mask if device.type == "cpu" else mask.contiguous()
 
     def _mask_strip(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         height = max(self.chunk_lengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import platform
 import sys
 import tempfile
@@ -163,6 +164,7 @@ def _check_rendering(folder: Path) -> str:
     from transformers import AutoTokenizer
 
     tokenizer, encoder = AutoTokenizer.from_pretrained(folder), Encoder.from_folder(folder)
+    _check_cutting(tokenizer, encoder)
     num_checked = 0
     for prompt, response in CONVERSATIONS:
         texts = [response, *(message.content for message in prompt)]
@@ -198,6 +200,25 @@ def check_scores(scorer: Scorer, dtype: str) -> str:
         worst = _compare(scorer, card.published_scores, PUBLISHED_TOLERANCE)
         text += f"; {len(card.published_scores)} published scores hold to {worst:.1e}"
     return text
+
+
+def _check_cutting(tokenizer: Any, encoder: Encoder) -> None:
+    # For Qwen2 models AutoTokenizer of transformers 5 puts its own rules over tokenizer.json's.
+    theirs = json.loads(tokenizer.backend_tokenizer.to_str())
+    ours = json.loads(encoder.tokenizer.to_str())
+    for part in ("normalizer", "pre_tokenizer"):
+        if _without_offsets(theirs[part]) != _without_offsets(ours[part]):
+            raise CheckpointError(
+                f"{type(tokenizer).__name__} replaces the {part} of tokenizer.json: consumers "
+                "would score other tokens; train the tokenizer with that family's own"
+            )
+
+
+def _without_offsets(value: Any) -> Any:
+    # Offsets into the text change no ids.
+    if isinstance(value, dict):
+        return {key: _without_offsets(v) for key, v in value.items() if key != "trim_offsets"}
+    return [_without_offsets(item) for item in value] if isinstance(value, list) else value
 
 
 def _check_scores(folder: Path, device: str, dtype: str) -> str:

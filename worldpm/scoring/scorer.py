@@ -14,10 +14,10 @@ from worldpm.chat_template import EncodedGroup, Encoder
 from worldpm.data.packing import pack_groups
 from worldpm.data.token_group import TokenGroup
 from worldpm.errors import CheckpointError, ConfigError
-from worldpm.modeling.attention import AttentionBackend
+from worldpm.modeling.attention import AttentionBackend, default_backend
 from worldpm.modeling.checkpoint_card import CheckpointCard
 from worldpm.modeling.checkpoint_io import load_checkpoint
-from worldpm.modeling.preference_model import PreferenceModel
+from worldpm.modeling.preference_model import PreferenceModel, as_dtype
 from worldpm.schema import Group
 
 # The device name that spreads a model over all GPUs.
@@ -92,7 +92,7 @@ class Scorer:
 
         `device` is `cpu`, `cuda`, `cuda:1`, …, or `auto`, which spreads the layers over all GPUs.
         `max_tokens` bounds a prompt with one response (default: what the model was trained with),
-        `token_budget` the tokens of one forward pass. `attention` is chosen for the device.
+        `token_budget` the tokens of one forward pass. `attention` is chosen for device and dtype.
 
         Raises:
             CheckpointError: the folder cannot be loaded exactly.
@@ -101,7 +101,7 @@ class Scorer:
         check_device(device)
         loaded = load_checkpoint(
             Path(folder),
-            attention=attention or "segments",
+            attention=attention or default_backend(device, as_dtype(dtype)),
             dtype=dtype,
             device_map=SHARDED if device == SHARDED else None,
         )

@@ -18,7 +18,13 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from worldpm.errors import ConfigError, InputError
 from worldpm.modeling import varlen_attention
-from worldpm.modeling.attention import AttentionBackend, attend_dense, attend_segments, dense_mask
+from worldpm.modeling.attention import (
+    AttentionBackend,
+    attend_dense,
+    attend_segments,
+    default_backend,
+    dense_mask,
+)
 from worldpm.modeling.flex_attention import attend_flex
 from worldpm.modeling.packing_plan import QUERY_CHUNK, PackingPlan
 from worldpm.modeling.preference_model import PreferenceModel
@@ -251,6 +257,13 @@ def test_flex_attends_like_dense_over_several_blocks() -> None:
         atol=1e-5,
         rtol=1e-5,
     )
+
+
+def test_sixteen_bits_on_a_gpu_use_the_flash_call() -> None:
+    assert default_backend("cuda:0", torch.bfloat16) == "varlen"
+    assert default_backend("auto", torch.bfloat16) == "varlen"
+    assert default_backend("cuda", torch.float32) == "segments"
+    assert default_backend("cpu", torch.bfloat16) == "segments"
 
 
 def test_varlen_needs_a_gpu() -> None:

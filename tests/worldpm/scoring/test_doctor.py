@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, pre_tokenizers
 
 from worldpm.artifacts import read_json, write_json
+from worldpm.chat_template import Encoder
 from worldpm.cli.doctor import command
 from worldpm.errors import WorldPMError
 from worldpm.modeling.checkpoint_card import CheckpointCard
+from worldpm.modeling.checkpoint_io import save_portable
+from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.scoring.doctor import Check, check_checkpoint, check_installation
 
 
@@ -86,6 +91,21 @@ def test_damage_is_named(
     result = CliRunner().invoke(command, [str(tiny_checkpoint)])
     assert isinstance(result.exception, WorldPMError)
     assert check in str(result.exception)
+
+
+def test_a_tokenizer_that_transformers_would_change_is_found(
+    tmp_path: Path, own_encoder: Encoder, tiny_architecture: Callable[[str], dict[str, Any]]
+) -> None:
+    """transformers 5 cuts text its own way for every Qwen2 model, and for no other family."""
+    tokenizer = Tokenizer.from_str(own_encoder.tokenizer.to_str())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder = Encoder(tokenizer, own_encoder.template)
+    for family in ("qwen2", "llama"):
+        model = PreferenceModel.from_architecture(tiny_architecture(family), seed=0)
+        save_portable(model, encoder, tmp_path / family)
+    message = failures(tmp_path / "qwen2")["template in transformers"]
+    assert "Qwen2Tokenizer replaces the" in message
+    assert failures(tmp_path / "llama") == {}
 
 
 def test_published_scores_must_hold_too(tiny_checkpoint: Path) -> None:
