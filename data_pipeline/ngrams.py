@@ -137,9 +137,12 @@ def _stretches(
 
 def jaccard(first: UInt64s, second: UInt64s) -> float:
     """Similarity of two sorted sets of n-grams, 0 for two empty ones."""
-    common = len(np.intersect1d(first, second, assume_unique=True))
-    union = len(first) + len(second) - common
-    return common / union if union else 0.0
+    if not len(first) or not len(second):
+        return 0.0
+    places = second.searchsorted(first)
+    places[places == len(second)] = 0
+    common = int(np.count_nonzero(second[places] == first))
+    return common / (len(first) + len(second) - common)
 
 
 def batches_of_texts(texts: Iterable[str]) -> Iterator[list[str]]:
