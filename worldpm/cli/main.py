@@ -17,6 +17,7 @@ from worldpm.log import configure_logging
 VERBS: dict[str, tuple[str, str]] = {
     "data": ("worldpm.cli.data", "Turn StackExchange dumps into preference pairs."),
     "train": ("worldpm.cli.train", "Train a preference model."),
+    "plan": ("worldpm.cli.plan", "Say what a training run takes: memory, hours, cost."),
     "finetune": ("worldpm.cli.finetune", "Fine-tune a checkpoint on a preference set."),
     "sweep": ("worldpm.cli.sweep", "Plan and launch many runs of one ladder."),
     "eval": ("worldpm.cli.eval", "Measure a model on preference benchmarks."),

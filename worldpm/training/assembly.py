@@ -169,6 +169,7 @@ def build_model(
     if section.init_from is not None:
         with partitioned_construction(deepspeed_values, enabled=config.deepspeed.stage == 3):
             model = _load_model(config, section, data, attention)
+        match_partitioned_weights(model)
     else:
         architecture = describe_model(section, data.vocab_size)
         architecture.pop("name")
@@ -214,6 +215,18 @@ def _load_model(
         head_init=section.head.init,
         seed=config.seed,
     )
+
+
+def match_partitioned_weights(model: PreferenceModel) -> None:
+    """Give the head the type of a backbone that ZeRO-3 has partitioned already.
+
+    DeepSpeed casts no weight of a model that comes to it in parts. The head computes in fp32
+    whatever the type of its weights, and its master weights are fp32.
+    """
+    weight = next(model.model.parameters())
+    if hasattr(weight, "ds_tensor"):
+        for parameter in model.score.parameters():
+            parameter.data = parameter.data.to(weight.dtype)
 
 
 def resolve_attention(section: ModelConfig, device: torch.device) -> Any:

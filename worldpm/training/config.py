@@ -247,7 +247,12 @@ class MonitorConfig(ConfigModel):
 
 
 class ClusterConfig(ConfigModel):
-    """The machines that `worldpm plan` reckons with."""
+    """The machines, prices and amounts of data that `worldpm plan` reckons with.
+
+    `pairs`, `tokens_per_pair` (prompt counted once a question) and `mean_sequence_tokens` hold
+    where no data set is at hand. `storage_gb_per_s` is the cluster's storage, all nodes together;
+    `staging_gb_per_s` a node's fast folder.
+    """
 
     gpus: Positive = 64
     gpus_per_node: Positive = 8
@@ -255,6 +260,7 @@ class ClusterConfig(ConfigModel):
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.4
     price_per_gpu_hour: Annotated[float, Field(ge=0)] = 2.5
     storage_gb_per_s: Annotated[float, Field(gt=0)] = 5.0
+    staging_gb_per_s: Annotated[float, Field(gt=0)] = 5.0
     pairs: Positive = 15_000_000
     tokens_per_pair: Positive = 2_000
     mean_sequence_tokens: Positive = 1_000

@@ -85,6 +85,20 @@ def start_ranks(timeout_s: float = 1800.0) -> Ranks:
     )
 
 
+@contextmanager
+def fake_ranks(world_size: int) -> Generator[None]:
+    """Pretend to be rank 0 of many: collectives return at once and change nothing."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=world_size)
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE=str(world_size))
+    deepspeed.init_distributed(dist_backend="fake", auto_mpi_discovery=False, verbose=False)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def _share_cores() -> None:
     # Without the variable every rank would take all cores, and their threads wait on each other.
     if "OMP_NUM_THREADS" not in os.environ:
@@ -266,6 +280,13 @@ class Engine:
                 state["step"] = state["step"].clone()
         for group, settings in zip(optimizer.param_groups, self._group_settings, strict=True):
             group.update(settings)
+
+    def num_local_params(self) -> int:
+        """Weights of which this rank holds its part: all of them below stage 3."""
+        return sum(
+            parameter.ds_tensor.numel() if hasattr(parameter, "ds_tensor") else parameter.numel()
+            for parameter in self.module.parameters()
+        )
 
     def destroy(self) -> None:
         """Free the engine's buffers and hooks."""
