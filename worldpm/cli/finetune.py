@@ -43,10 +43,10 @@ def command(
         return
     from worldpm.training.finetuning.run import finetune
 
-    sys.exit(finetune(_with_suite(config)))
+    sys.exit(finetune(with_suite(config)))
 
 
-def _with_suite(config: FinetuneConfig) -> FinetuneConfig:
+def with_suite(config: FinetuneConfig) -> FinetuneConfig:
     """The configuration with the suite's benchmarks among its test sets."""
     if config.suite is None:
         return config

@@ -11,17 +11,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification, Qwen2Config, Qwen2ForCausalLM
 
+from tests.worldpm.training.finetuning.running import SHAPE
 from worldpm.chat_template import CHATML, LLAMA3, Encoder
 from worldpm.group_files import write_group_file
 from worldpm.schema import Group, Message, Pair
-
-SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 
 
 def preferences(count: int, seed: int = 0) -> list[Group]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from click.testing import CliRunner, Result
@@ -11,6 +12,14 @@ from worldpm.cli.main import cli
 from worldpm.group_files import read_group_file
 from worldpm.scoring import Scorer
 from worldpm.training.finetuning.comparison import read_pair_scores
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 ROOT = Path(__file__).parents[4]
 
