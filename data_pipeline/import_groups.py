@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from data_pipeline.benchmark_overlap import NgramIndex, benchmark_ngrams
 from data_pipeline.config import DecontaminationConfig
 from data_pipeline.ngrams import shingle
 from data_pipeline.sources.preference_sets import Dropped, ImportSource, read_preference_set
-from data_pipeline.sources.preference_sets.label_studio import measure_agreement
+from data_pipeline.sources.preference_sets.label_studio import Agreement, measure_agreement
 from worldpm.artifacts import StageCounts, write_json
 from worldpm.config import ConfigModel
 from worldpm.errors import ConfigError, InputError
@@ -32,8 +31,16 @@ class ImportConfig(ConfigModel):
     decontamination: DecontaminationConfig = DecontaminationConfig()
 
 
-def import_groups(config: ImportConfig) -> StageCounts:
-    """Write the group file, whole or not at all; returns the counts of items.
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """Items in, groups out, drops by reason; agreement where the source has annotators."""
+
+    counts: StageCounts
+    agreement: Agreement | None
+
+
+def import_groups(config: ImportConfig) -> ImportReport:
+    """Write the group file and its report, whole or not at all.
 
     Raises:
         ConfigError: the output's name says another format.
@@ -55,13 +62,15 @@ def import_groups(config: ImportConfig) -> StageCounts:
 
     write_group_file(config.output, all_groups())
     counts.check("import")
-    report: dict[str, Any] = asdict(counts)
-    if config.source.format == "label_studio":
-        report["agreement"] = asdict(
-            measure_agreement(config.source.path, config.source.label_studio)
-        )
-    write_json(config.output.with_suffix(".counts.json"), report)
-    return counts
+    report = ImportReport(counts, _agreement(config.source))
+    write_json(config.output.with_suffix(".counts.json"), asdict(report))
+    return report
+
+
+def _agreement(source: ImportSource) -> Agreement | None:
+    if source.format != "label_studio":
+        return None
+    return measure_agreement(source.path, source.label_studio)
 
 
 def _index(config: DecontaminationConfig) -> NgramIndex | None:

@@ -36,10 +36,12 @@ def config(tmp_path: Path, source: ImportSource, **settings: Any) -> ImportConfi
 
 def test_groups_are_written_and_drops_counted(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.jsonl", ("q", "good", "bad"), ("r", "same", "same"))
-    counts = import_groups(config(tmp_path, source))
+    counts = import_groups(config(tmp_path, source)).counts
     assert (counts.rows_in, counts.rows_out, counts.dropped) == (2, 1, {"same_text": 1})
     assert [g.responses for g in read_group_file(tmp_path / "groups.jsonl")] == [("good", "bad")]
-    assert read_json(tmp_path / "groups.counts.json")["dropped"] == {"same_text": 1}
+    report = read_json(tmp_path / "groups.counts.json")
+    assert report["counts"]["dropped"] == {"same_text": 1}
+    assert report["agreement"] is None
 
 
 def test_what_overlaps_with_a_benchmark_is_left_out(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_what_overlaps_with_a_benchmark_is_left_out(tmp_path: Path) -> None:
         (span.removesuffix(" word12"), "good", "bad"),
     )
     decontamination = DecontaminationConfig(benchmarks={"bench": benchmark})
-    counts = import_groups(config(tmp_path, source, decontamination=decontamination))
+    counts = import_groups(config(tmp_path, source, decontamination=decontamination)).counts
     assert (counts.rows_out, counts.dropped) == (1, {"overlaps_bench": 2})
 
 

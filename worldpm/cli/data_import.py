@@ -31,12 +31,20 @@ def command(config_path: Path, overrides: tuple[str, ...], dry_run: bool) -> Non
     config = read_config(ImportConfig, config_path, overrides, dry_run=dry_run, plan=_plan)
     if config is None:
         return
-    counts = import_groups(config)
+    report = import_groups(config)
+    counts = report.counts
     dropped = ", ".join(f"{reason} {number:,}" for reason, number in counts.dropped.items())
     click.echo(
         f"{config.output}: {counts.rows_out:,} groups of {counts.rows_in:,} items"
         + (f" (dropped: {dropped})" if dropped else "")
     )
+    if report.agreement is not None:
+        alpha = report.agreement.alpha
+        shown = "unknown: nothing was compared twice" if alpha is None else f"{alpha:.3f}"
+        click.echo(
+            f"Krippendorff's alpha {shown}; {report.agreement.num_comparisons:,} comparisons by "
+            f"{report.agreement.num_annotators:,} annotators"
+        )
 
 
 def _plan(config: ImportConfig) -> list[str]:
