@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from random import Random
 
 import lxml.etree
 import numpy as np
@@ -11,7 +12,13 @@ import py7zr
 import pyarrow.parquet as pq
 import pytest
 
+from data_pipeline.html_text import to_markdown as pipeline_markdown
 from data_pipeline.sources.generated import GenerateConfig, generate_dump
+from data_pipeline.sources.generated.answers import draft_answer, draw_latent
+from data_pipeline.sources.generated.config import WorldSettings
+from data_pipeline.sources.generated.questions import draft_question
+from data_pipeline.sources.generated.text import to_html, to_markdown
+from data_pipeline.sources.generated.world import make_worlds
 from worldpm.errors import ConfigError
 from worldpm.group_files import read_group_file
 
@@ -201,6 +208,16 @@ def test_test_sets_hold_pairs_on_questions_that_are_not_in_the_dump(dump: Path, 
     for group in groups:
         title, *paragraphs = group.prompt[0].content.split("\n\n")
         assert title + "".join(f"<p>{text}</p>\n" for text in paragraphs) not in titles
+
+
+def test_the_test_sets_read_as_the_pipeline_would_write_them() -> None:
+    rng = Random(3)
+    world = make_worlds(WorldSettings(), seed=17)[0]
+    for _ in range(300):
+        question = draft_question(world, rng)
+        answer = draft_answer(question, draw_latent(0.0, rng), rng)
+        for blocks in (question.blocks, answer):
+            assert pipeline_markdown(to_html(blocks))[0] == to_markdown(blocks)
 
 
 def test_the_adversarial_sets_wrong_answers_are_longer(dump: Path) -> None:
