@@ -169,7 +169,6 @@ def build_model(
     if section.init_from is not None:
         with partitioned_construction(deepspeed_values, enabled=config.deepspeed.stage == 3):
             model = _load_model(config, section, data, attention)
-        match_partitioned_weights(model)
     else:
         architecture = describe_model(section, data.vocab_size)
         architecture.pop("name")
@@ -185,6 +184,7 @@ def build_model(
         if section.adapter.kind == "qlora":
             quantise_backbone(model.model, section.adapter, device)
         add_adapter(model, section.adapter, seed=config.seed)
+    match_partitioned_weights(model)
     if section.activation_checkpointing:
         model.gradient_checkpointing_enable()
     refuse_dropout(model)
@@ -218,15 +218,17 @@ def _load_model(
 
 
 def match_partitioned_weights(model: PreferenceModel) -> None:
-    """Give the head the type of a backbone that ZeRO-3 has partitioned already.
+    """Give head and adapters the type of a backbone that ZeRO-3 has partitioned already.
 
     DeepSpeed casts no weight of a model that comes to it in parts. The head computes in fp32
-    whatever the type of its weights, and its master weights are fp32.
+    whatever the type of its weights, and the master weights of all are fp32.
     """
-    weight = next(model.model.parameters())
-    if hasattr(weight, "ds_tensor"):
-        for parameter in model.score.parameters():
-            parameter.data = parameter.data.to(weight.dtype)
+    partitioned = next((p for p in model.model.parameters() if hasattr(p, "ds_tensor")), None)
+    if partitioned is None:
+        return
+    for parameter in model.parameters():
+        if not hasattr(parameter, "ds_tensor"):
+            parameter.data = parameter.data.to(partitioned.dtype)
 
 
 def resolve_attention(section: ModelConfig, device: torch.device) -> Any:
