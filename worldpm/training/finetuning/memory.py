@@ -1,8 +1,7 @@
 """The memory of one GPU in fine-tuning, term by term, from the architecture alone.
 
-Terms follow ZeRO's accounting (Rajbhandari et al. 2020): 2 bytes a bf16 weight, 2 a gradient, 12 a
-trained weight for fp32 master copy and Adam's moments. Activations are those of recomputation layer
-by layer: an input a layer is kept, and one layer's inside is held at a time.
+Whole models are reckoned by `worldpm.training.memory`; here stands what adapters change: most
+weights are frozen, and have neither gradient nor optimizer state.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from typing import Any
 
 from worldpm.training.config import AdapterConfig, TrainConfig
 from worldpm.training.flops import count_parameters, head_dim
+from worldpm.training.memory import activation_bytes, state_memory
 
 # NF4 with double quantisation: 4 bits, and 0.127 bits of constants a weight (Dettmers et al. 2023).
 NF4_BYTES = (4 + 0.127) / 8
 BF16_BYTES = 2
-STATE_BYTES = 12
+# bf16 and, at the update, fp32; the fp32 master copy and Adam's two moments (`state_memory`).
+GRADIENT_BYTES, STATE_BYTES = 2 + 4, 12
 # CUDA context, communication buffers, fragmentation: measured on no machine of ours, a round guess.
 RESERVE_BYTES = 5e9
 
@@ -48,34 +49,48 @@ def memory_per_gpu(
     config: TrainConfig, architecture: Mapping[str, Any], num_gpus: int
 ) -> dict[str, float]:
     """Bytes on one of `num_gpus` GPUs by what they hold; the sum is what has to fit."""
-    counts = count_parameters(architecture, config.model.head.kind)
-    adapter, stage = config.model.adapter, config.deepspeed.stage
-    trained = counts.total
-    frozen_bytes = 0.0
-    if adapter is not None:
-        trained = counts.head + count_adapter(architecture, adapter)
-        frozen_bytes = _frozen_bytes(architecture, adapter, counts.backbone)
-    share = {name: 1 / num_gpus if stage >= first else 1.0 for name, first in ZERO_STAGES.items()}
-    tokens, width = config.batch.token_budget, architecture["hidden_size"]
-    layers = architecture["num_hidden_layers"]
-    kept = layers if config.model.activation_checkpointing else 0
-    inside = 6 * width + 3 * architecture["intermediate_size"]
-    layer_copies = 1 if config.model.activation_checkpointing else layers
-    gathered = 2 * counts.layers / layers * BF16_BYTES if stage == 3 else 0.0
-    return {
-        "frozen weights": frozen_bytes * share["weights"],
-        "trained weights": trained * BF16_BYTES * share["weights"],
-        "gradients": trained * BF16_BYTES * share["gradients"],
-        "optimizer states": trained * STATE_BYTES * share["states"],
-        "two gathered layers": gathered,
-        # A layer's inside and its gradient.
-        "activations": BF16_BYTES * tokens * (kept * width + 2 * layer_copies * inside),
+    section, stage = config.model, config.deepspeed.stage
+    whole = state_memory(
+        architecture,
+        stage=stage,
+        num_gpus=num_gpus,
+        precision=section.precision,
+        head=section.head.kind,
+    )
+    terms = {
+        "weights": whole.weights,
+        "gradients": whole.gradients,
+        "optimizer states": whole.optimizer,
+    }
+    if section.adapter is not None:
+        terms = _adapted_states(config, architecture, section.adapter, num_gpus)
+    activations = activation_bytes(
+        architecture,
+        num_tokens=config.batch.token_budget,
+        precision=section.precision,
+        checkpointing=section.activation_checkpointing,
+    )
+    return terms | {
+        "gathered layers": whole.gathered,
+        "activations": activations,
         "reserve": RESERVE_BYTES,
     }
 
 
-# From which stage on ZeRO gives each GPU a part only.
-ZERO_STAGES = {"states": 1, "gradients": 2, "weights": 3}
+def _adapted_states(
+    config: TrainConfig, architecture: Mapping[str, Any], adapter: AdapterConfig, num_gpus: int
+) -> dict[str, float]:
+    counts = count_parameters(architecture, config.model.head.kind)
+    trained = counts.head + count_adapter(architecture, adapter)
+    stage = config.deepspeed.stage
+    # From stage 1 on a GPU has its part of the states, from 2 of the gradients, from 3 of all.
+    states, gradients, weights = (1 / num_gpus if stage >= first else 1.0 for first in (1, 2, 3))
+    return {
+        "frozen weights": _frozen_bytes(architecture, adapter, counts.backbone) * weights,
+        "trained weights": trained * BF16_BYTES * weights,
+        "gradients": trained * GRADIENT_BYTES * gradients,
+        "optimizer states": trained * STATE_BYTES * states,
+    }
 
 
 def _frozen_bytes(
