@@ -94,7 +94,7 @@ def score_file(
     identity = fingerprint(dict(job), describe_input(source), chunk_groups)
     _open_workplace(workplace, identity)
     counts = _score_chunks(make_scorer, source, workplace, progress, chunk_groups)
-    _join(workplace, target, with_lengths=with_lengths)
+    _join(workplace, source, target, with_lengths=with_lengths)
     shutil.rmtree(workplace)
     return counts
 
@@ -156,18 +156,27 @@ def _read_chunk(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _join(workplace: Path, target: Path, *, with_lengths: bool) -> None:
+def _join(workplace: Path, source: Path, target: Path, *, with_lengths: bool) -> None:
     chunks = sorted(workplace.glob("chunk-*.jsonl"))
     if target.suffix == ".parquet":
         write_atomic(target, lambda hidden: _join_parquet(chunks, hidden))
         return
+    lines = (line for chunk in chunks for line in _read_chunk(chunk))
+    # A group's id is a text; the output repeats the id as it stands in the input, also a number.
+    ids = _line_ids(source) if source.suffix == ".jsonl" else None
     with atomic_file(target) as file:
-        for chunk in chunks:
-            for line in _read_chunk(chunk):
-                kept = {"id": line["id"], "scores": line["scores"]}
-                if with_lengths:
-                    kept["response_tokens"] = line["response_tokens"]
-                file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+        for line in lines:
+            kept = {"id": line["id"] if ids is None else next(ids), "scores": line["scores"]}
+            if with_lengths:
+                kept["response_tokens"] = line["response_tokens"]
+            file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+
+
+def _line_ids(source: Path) -> Iterator[Any]:
+    with source.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield json.loads(line)["id"]
 
 
 def _join_parquet(chunks: list[Path], path: Path) -> None:

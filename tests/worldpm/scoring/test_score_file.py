@@ -70,6 +70,16 @@ def test_an_interrupted_job_goes_on_and_gives_the_same_file(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
+def test_an_id_is_repeated_as_it_stands_in_the_input(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    line = {"prompt": [{"role": "user", "content": "?"}], "responses": ["a"]}
+    texts = [json.dumps({"id": name, **line}) for name in (7, "7", 8)]
+    source.write_text("\n\n".join(texts))
+    run(source, target, LengthScorer())
+    written = [json.loads(text)["id"] for text in target.read_text().splitlines()]
+    assert written == [7, "7", 8]
+
+
 def test_other_options_or_input_begin_anew(tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     write_groups(source, ["a", "b", "stop"])
