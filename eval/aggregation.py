@@ -95,6 +95,7 @@ def evaluate_protocol(
         "num_pairs": len(pairs.margins),
         "num_ties": int(np.count_nonzero(pairs.margins == 0)),
         "length_baseline": _baseline(protocol, scored, styles, lambda style: style.length),
+        "shorter_baseline": _baseline(protocol, scored, styles, lambda style: -style.length),
         "markdown_baseline": _baseline(protocol, scored, styles, lambda style: style.markdown),
         "random_baseline": _chance(protocol, scored),
         "subsets": _subsets(protocol, scored, outcomes, styles, settings),

@@ -20,6 +20,7 @@ COLUMNS = (
     "items",
     "ties",
     "longer",
+    "shorter",
 )
 FIGURES_DIRECTORY = "figures"
 
@@ -67,7 +68,7 @@ def _accuracies(report: Mapping[str, Any]) -> list[Block]:
         Table(COLUMNS, tuple(_accuracy_rows(report))),
         Paragraph(
             "official: the authors' rule; WorldPM rule: pairs, ties one half; BT loss: mean "
-            "−log σ(margin) in nats; longer: what picking the longer response earns."
+            "−log σ(margin) in nats; longer, shorter: what length alone earns."
         ),
     ]
 
@@ -120,6 +121,7 @@ def _accuracy_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 f"{official.get('num_items', 0):,}",
                 f"{official.get('num_ties', 0):,}",
                 percent(official.get("length_baseline")),
+                percent(official.get("shorter_baseline")),
             )
         )
     return rows

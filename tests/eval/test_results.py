@@ -178,6 +178,9 @@ def test_the_length_baseline_does_not_depend_on_the_scores(data_dir: Path):
     assert report["benchmarks"]["evalbiasbench"]["official"]["length_baseline"] == pytest.approx(
         1 / 12
     )
+    assert report["benchmarks"]["evalbiasbench"]["official"]["shorter_baseline"] == pytest.approx(
+        11 / 12
+    )
     # Markdown stands on the rejected side only in style 3: bold chosen, header and list rejected.
     assert report["benchmarks"]["rm-bench-chat"]["worldpm"]["markdown_baseline"] == 0
 
