@@ -23,6 +23,10 @@ from worldpm.errors import InputError
 from worldpm.log import logger
 
 PROTOCOLS = ("official", "worldpm")
+# What tables print as "PPE correctness".
+COMPOSITES = {
+    "ppe-correctness": ("ppe-mmlu-pro", "ppe-math", "ppe-gpqa", "ppe-ifeval", "ppe-mbpp-plus")
+}
 
 OUTCOMES_SCHEMA = pa.schema(
     [
@@ -102,6 +106,7 @@ def summarise(
     if not report["benchmarks"]:
         raise InputError("the file of scores holds none of this suite's benchmarks")
     report["groups"] = _group_means(report)
+    report["composites"] = _composites(report)
     report["missing"] = [asdict(one) for one in missing]
     return Results(report, pa.concat_tables(tables))
 
@@ -178,6 +183,25 @@ def _token_statistics(lines: Sequence[ScoreLine]) -> dict[str, Any]:
         "mean_response_tokens": float(np.mean(lengths)),
         "num_tokens": sum(lengths) + sum(line.prompt_tokens or 0 for line in counted),
     }
+
+
+def _composites(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Headline numbers over several sources: the unweighted mean, where all of them are there."""
+    found: dict[str, Any] = {}
+    for name, parts in COMPOSITES.items():
+        blocks = [report["benchmarks"].get(part, {}).get("official") for part in parts]
+        present = [block for block in blocks if block is not None]
+        if len(present) == len(parts):
+            errors = [block["standard_error"] for block in present]
+            known = [error for error in errors if error is not None]
+            found[name] = {
+                "accuracy": float(np.mean([block["accuracy"] for block in present])),
+                "standard_error": float(np.linalg.norm(known)) / len(parts)
+                if len(known) == len(parts)
+                else None,
+                "parts": list(parts),
+            }
+    return found
 
 
 def _group_means(report: Mapping[str, Any]) -> dict[str, Any]:

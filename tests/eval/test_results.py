@@ -13,7 +13,7 @@ from eval.aggregation import AggregationSettings
 from eval.averaging import outcome_weights
 from eval.benchmarks import BENCHMARKS
 from eval.catalog import load_catalog
-from eval.results import summarise
+from eval.results import COMPOSITES, summarise
 from eval.score_files import ScoreLine, read_scores
 from worldpm.errors import InputError
 
@@ -195,6 +195,35 @@ def test_a_file_of_scores_gives_the_same_report_as_the_run(data_dir: Path, tmp_p
     again = read_scores(path, catalog.items)
     first = summarise(catalog, scores, SETTINGS).report
     assert summarise(catalog, again.lines, SETTINGS).report == first
+
+
+def test_ppe_correctness_is_the_mean_of_its_five_sets(tmp_path: Path, write_lines):
+    names = COMPOSITES["ppe-correctness"]
+    for index, name in enumerate(names):
+        rows = [
+            {
+                **{f"response_{i + 1}": f"r{i}" for i in range(32)},
+                "question_id": question,
+                "model_name": "gpt-4o-mini",
+                "prompt": f"{name} {question}",
+                "scores": [i == 0 for i in range(32)],
+                "sampled_conflict_pairs": [[0, 1]],
+            }
+            for question in range(10)
+        ]
+        write_lines(f"data/ppe/{name.removeprefix('ppe-')}/train.jsonl", rows)
+        # The first `index` sets of scores are all wrong.
+        right = float(index >= 2)
+        scores = [right, 0.5] + [0.0] * 30
+        write_lines(
+            f"scores-{index}.jsonl",
+            [{"benchmark": name, "id": question, "scores": scores} for question in range(10)],
+        )
+    catalog = load_catalog(names, tmp_path / "data")
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join((tmp_path / f"scores-{i}.jsonl").read_text() for i in range(5)))
+    report = summarise(catalog, read_scores(path, catalog.items).lines, SETTINGS).report
+    assert report["composites"]["ppe-correctness"]["accuracy"] == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize("name", ["llmbar", "rewardbench", "rm-bench", "rmb"])
