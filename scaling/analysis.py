@@ -26,8 +26,8 @@ from scaling.loss_series import SERIES, ItemLosses, SeriesName
 from scaling.power_law import (
     FORMS,
     CurveFit,
-    fit_curve,
-    held_out_error,
+    fit_curves,
+    held_out_errors,
     refit_resamples,
 )
 from scaling.resampling import Curve, add_training_noise, make_curves, resample_item_means
@@ -120,8 +120,9 @@ def analyse_set(
     series: dict[SeriesName, SeriesAnalysis] = {}
     for name, resampled in zip(SERIES, loss_means, strict=True):
         curves = make_curves(table.points, losses.mean_loss(name), resampled, seed=seed)
-        analyses = [analyse_curve(curve, bootstrap, rules) for curve in curves]
-        series[name] = SeriesAnalysis(analyses, analyse_joint(curves, bootstrap, rules))
+        series[name] = SeriesAnalysis(
+            analyse_curves(curves, bootstrap, rules), analyse_joint(curves, bootstrap, rules)
+        )
     accuracy = make_curves(table.points, losses.accuracy(), accuracy_means, seed=seed)
     return SetAnalysis(
         test_set=table.test_set,
@@ -140,12 +141,32 @@ def derived_seed(seed: int, *names: str) -> int:
 
 def analyse_curve(curve: Curve, bootstrap: BootstrapConfig, rules: RulesConfig) -> CurveAnalysis:
     """Fits of every form, the trend, and intervals of the form that AICc selects."""
-    result = CurveAnalysis(curve, _bands(curve.resampled, bootstrap.confidence))
-    if len(curve.value) < 2:
-        result.refused["all forms"] = f"{len(curve.value)} point, at least 2 are needed"
-        return result
-    _fit_forms(result, rules.curve_delta)
-    smooth = best_smooth_form(result.fits)
+    return analyse_curves([curve], bootstrap, rules)[0]
+
+
+def analyse_curves(
+    curves: Sequence[Curve], bootstrap: BootstrapConfig, rules: RulesConfig
+) -> list[CurveAnalysis]:
+    """The same for several curves; those with equal D are fitted together, which is faster."""
+    results = [
+        CurveAnalysis(curve, _bands(curve.resampled, bootstrap.confidence)) for curve in curves
+    ]
+    groups: dict[tuple[float, ...], list[CurveAnalysis]] = {}
+    for result in results:
+        groups.setdefault(tuple(result.curve.num_samples), []).append(result)
+    for group in groups.values():
+        if len(group[0].curve.value) < 2:
+            for result in group:
+                result.refused["all forms"] = "a single point; two are the least"
+            continue
+        _fit_forms(group, rules.curve_delta)
+        for result in group:
+            _conclude_curve(result, bootstrap, rules)
+    return results
+
+
+def _conclude_curve(result: CurveAnalysis, bootstrap: BootstrapConfig, rules: RulesConfig) -> None:
+    curve = result.curve
     log_resampled, result.training_noise = noisy_resamples(curve, result.fits, bootstrap)
     result.tendency = trend(
         np.log(curve.num_samples),
@@ -153,10 +174,9 @@ def analyse_curve(curve: Curve, bootstrap: BootstrapConfig, rules: RulesConfig) 
         log_resampled,
         confidence=bootstrap.confidence,
     )
-    result.selected = "broken_power" if _is_broken(result) else smooth
+    result.selected = "broken_power" if _is_broken(result) else best_smooth_form(result.fits)
     if result.selected is not None:
         _intervals_of_selected(result, np.exp(log_resampled), bootstrap, rules)
-    return result
 
 
 def analyse_joint(
@@ -263,17 +283,19 @@ def _emergence(curves: Sequence[CurveAnalysis], confidence: float) -> list[Emerg
     )
 
 
-def _fit_forms(result: CurveAnalysis, delta: float) -> None:
-    curve = result.curve
+def _fit_forms(group: Sequence[CurveAnalysis], delta: float) -> None:
+    num_samples = group[0].curve.num_samples
+    losses = np.stack([result.curve.value for result in group])
     for form in FORMS.values():
         try:
-            result.fits[form.name] = fit_curve(form, curve.num_samples, curve.value, delta=delta)
+            fits = fit_curves(form, num_samples, losses, delta=delta)
         except FitError as exc:
-            result.refused[form.name] = str(exc)
+            for result in group:
+                result.refused[form.name] = str(exc)
             continue
-        result.held_out[form.name] = held_out_error(
-            form, curve.num_samples, curve.value, delta=delta
-        )
+        errors = held_out_errors(form, num_samples, losses, delta=delta)
+        for result, fit, error in zip(group, fits, errors, strict=True):
+            result.fits[form.name], result.held_out[form.name] = fit, error
 
 
 def best_smooth_form(fits: Mapping[str, CurveFit]) -> str | None:

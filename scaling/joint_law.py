@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from scaling.power_law import bounds_hit, condition_number
+from scaling.power_law import RESAMPLE_ITERATIONS, bounds_hit, condition_number
 from scaling.robust_fit import Array, PredictLog, huber, minimise, multi_start
 from worldpm.errors import FitError
 
@@ -87,7 +87,9 @@ def fit_joint(points: JointPoints, *, delta: float) -> JointFit:
     centres = float(log_n.mean()), float(log_d.mean())
     predict = _predictor(log_n - centres[0], log_d - centres[1])
     lower, upper = _bounds(y)
-    best = multi_start(predict, _starts(y), y, delta=delta, lower=lower, upper=upper)
+    best = multi_start(
+        predict, _starts(y)[None], y[None], delta=delta, lower=lower[None], upper=upper[None]
+    )[0]
     theta = best.theta
     return JointFit(
         theta=tuple(theta.tolist()),
@@ -127,8 +129,9 @@ def refit_joint(
     lower, upper = _bounds(np.log(points.loss))
     start = np.repeat(np.array([fit.theta]), rows, axis=0)
     batch = minimise(
-        predict, start, log_losses, delta=delta, weights=weights, lower=lower, upper=upper
-    )
+        predict, start, log_losses, delta=delta, weights=weights, lower=lower, upper=upper,
+        max_iterations=RESAMPLE_ITERATIONS,
+    )  # fmt: skip
     return natural_parameters(batch.theta, fit.centres)
 
 
@@ -210,12 +213,12 @@ def _predictor(log_n: Array, log_d: Array) -> PredictLog:
 
 def _starts(y: Array) -> Array:
     lowest = y.min()
-    grid = product((-3.0, -0.5, -0.05), (-3.0, -1.5, -0.5), (-3.0, -1.5, -0.5), (0.1, 0.3, 0.7))
+    shares, exponents = (-2.5, -0.8), (0.1, 0.3, 0.7)
+    grid = product((-2.0, -0.1), shares, shares, exponents, exponents)
     return np.array(
         [
             [lowest + floor, lowest + size, lowest + data, alpha, beta]
-            for floor, size, data, alpha in grid
-            for beta in (0.1, 0.3, 0.7)
+            for floor, size, data, alpha, beta in grid
         ]
     )
 

@@ -20,10 +20,11 @@ from itertools import product
 
 import numpy as np
 
-from scaling.robust_fit import Array, minimise, multi_start
+from scaling.robust_fit import Array, MultiStart, minimise, multi_start
 from worldpm.errors import FitError
 
 RSS_FLOOR = 1e-24  # a fit through exact points: keeps its criteria finite
+RESAMPLE_ITERATIONS = 60  # from the optimum of the sample itself
 MIN_LEVEL = 1e-3  # a log-linear line may not cross zero inside the points
 
 
@@ -80,37 +81,51 @@ def fit_curve(form: Form, num_samples: Array, loss: Array, *, delta: float) -> C
         FitError: fewer points than parameters + 1, equal D everywhere, or values that are not
             finite and positive.
     """
-    check_points(num_samples, loss, at_least=form.num_parameters + 1, what=form.name)
-    log_samples, y = np.log(num_samples), np.log(loss)
+    return fit_curves(form, num_samples, loss[None], delta=delta)[0]
+
+
+def fit_curves(form: Form, num_samples: Array, losses: Array, *, delta: float) -> list[CurveFit]:
+    """Fit one form to C curves [C, n] with the same D [n], all at once; see `fit_curve`."""
+    for loss in losses:
+        check_points(num_samples, loss, at_least=form.num_parameters + 1, what=form.name)
+    log_samples, log_losses = np.log(num_samples), np.log(losses)
     centre = float(log_samples.mean())
     x = log_samples - centre
-    lower, upper = form.bounds(x, y)
-    best = multi_start(
+    bounds = [form.bounds(x, y) for y in log_losses]
+    found = multi_start(
         lambda theta: form.predict_log(theta, x),
-        form.starts(x, y),
-        y,
+        np.stack([form.starts(x, y) for y in log_losses]),
+        log_losses,
         delta=delta,
-        lower=lower,
-        upper=upper,
+        lower=np.stack([lower for lower, _ in bounds]),
+        upper=np.stack([upper for _, upper in bounds]),
     )
+    return [
+        _describe(form, best, x, y, centre=centre, box=box)
+        for best, y, box in zip(found, log_losses, bounds, strict=True)
+    ]
+
+
+def _describe(
+    form: Form, best: MultiStart, x: Array, y: Array, *, centre: float, box: tuple[Array, Array]
+) -> CurveFit:
     theta = best.theta
     predicted, jacobian = form.predict_log(theta[None], x)
     rss = max(float(((y - predicted[0]) ** 2).sum()), RSS_FLOOR)
     aicc, bic = information_criteria(rss, len(y), form.num_parameters)
+    natural = form.natural(theta[None], centre)[0].tolist()
     return CurveFit(
         form=form.name,
         theta=tuple(theta.tolist()),
         centre=centre,
-        parameters=dict(
-            zip(form.parameter_names, form.natural(theta[None], centre)[0].tolist(), strict=True)
-        ),
+        parameters=dict(zip(form.parameter_names, natural, strict=True)),
         objective=best.objective,
         num_points=len(y),
         rss=rss,
         aicc=aicc,
         bic=bic,
         convergence_share=best.convergence_share,
-        bounds_hit=bounds_hit(form.parameter_names, theta, lower, upper),
+        bounds_hit=bounds_hit(form.parameter_names, theta, *box),
         condition_number=condition_number(jacobian[0]),
     )
 
@@ -137,6 +152,7 @@ def refit_resamples(fit: CurveFit, num_samples: Array, losses: Array, *, delta: 
         delta=delta,
         lower=lower,
         upper=upper,
+        max_iterations=RESAMPLE_ITERATIONS,
     ).theta
 
 
@@ -147,15 +163,23 @@ def held_out_error(
 
     None where the rest is too short for the form.
     """
+    return held_out_errors(form, num_samples, loss[None], delta=delta, num_held=num_held)[0]
+
+
+def held_out_errors(
+    form: Form, num_samples: Array, losses: Array, *, delta: float, num_held: int = 2
+) -> list[float | None]:
+    """The same for C curves [C, n] with the same D [n]."""
     scales = np.unique(num_samples)
-    if len(scales) <= num_held:
-        return None
-    fitted = num_samples < scales[-num_held]
+    fitted = num_samples < scales[-min(num_held, len(scales))]
     if len(np.unique(num_samples[fitted])) < max(form.num_parameters + 1, 2):
-        return None
-    fit = fit_curve(form, num_samples[fitted], loss[fitted], delta=delta)
-    errors = np.log(loss[~fitted]) - np.log(fit.predict(num_samples[~fitted]))
-    return float(np.sqrt((errors**2).mean()))
+        return [None] * len(losses)
+    fits = fit_curves(form, num_samples[fitted], losses[:, fitted], delta=delta)
+    errors = [
+        np.log(loss[~fitted]) - np.log(fit.predict(num_samples[~fitted]))
+        for fit, loss in zip(fits, losses, strict=True)
+    ]
+    return [float(np.sqrt((error**2).mean())) for error in errors]
 
 
 def information_criteria(

@@ -83,18 +83,17 @@ def minimise(
         log_loss: [B, n] or [n], natural logarithms.
         delta: δ of the Huber loss, in units of log loss.
         weights: [B, n], [n] or None for ones; resampling counts go here.
-        lower, upper: box [K] that θ is kept in.
+        lower, upper: box [K] or [B, K] that θ is kept in.
         max_iterations: rows that have not settled by then stay where they are.
     """
-    num_rows, num_parameters = start.shape
-    shape = (num_rows, log_loss.shape[-1])
+    shape = (len(start), log_loss.shape[-1])
     problem = _Problem(
         predict=predict,
         log_loss=np.broadcast_to(log_loss, shape),
         weights=np.broadcast_to(1.0 if weights is None else weights, shape),
         delta=delta,
-        lower=np.full(num_parameters, -np.inf) if lower is None else lower,
-        upper=np.full(num_parameters, np.inf) if upper is None else upper,
+        lower=np.broadcast_to(-np.inf if lower is None else lower, start.shape),
+        upper=np.broadcast_to(np.inf if upper is None else upper, start.shape),
     )
     state = _State.begin(problem, problem.clip(start))
     num_iterations = 0
@@ -115,23 +114,43 @@ class MultiStart:
 
 def multi_start(
     predict: PredictLog, starts: Array, log_loss: Array, *, delta: float, lower: Array, upper: Array
-) -> MultiStart:
-    """Fit one data set [n] from many starts [S, K].
+) -> list[MultiStart]:
+    """Fit each of C data sets [C, n] from S starts of its own [C, S, K], all together.
 
-    All starts advance a little, the best few then settle: a start that is behind by then does not
-    count among those that reach the optimum (within 1 % of its objective).
+    All starts advance a little, the best few of each data set then settle: a start that is behind
+    by then does not count among those that reach the optimum (within 1 % of its objective).
+
+    Args:
+        predict: the model in logs, the same for all data sets.
+        starts: [C, S, K].
+        log_loss: [C, n].
+        delta: δ of the Huber loss.
+        lower, upper: boxes [C, K].
     """
+    num_sets, num_starts, num_parameters = starts.shape
+    rows = np.repeat(np.arange(num_sets), num_starts)
     first = minimise(
-        predict, starts, log_loss, delta=delta, lower=lower, upper=upper,
-        max_iterations=SCREENING_ITERATIONS,
+        predict, starts.reshape(-1, num_parameters), log_loss[rows], delta=delta,
+        lower=lower[rows], upper=upper[rows], max_iterations=SCREENING_ITERATIONS,
     )  # fmt: skip
-    leading = np.argsort(first.objective)[:NUM_SETTLED]
-    last = minimise(predict, first.theta[leading], log_loss, delta=delta, lower=lower, upper=upper)
-    objective = first.objective.copy()
-    objective[leading] = np.minimum(objective[leading], last.objective)
-    best = int(last.objective.argmin())
-    reached = objective <= last.objective[best] * (1 + SHARE_TOLERANCE) + TINY_OBJECTIVE
-    return MultiStart(last.theta[best], float(last.objective[best]), float(reached.mean()))
+    objective = first.objective.reshape(num_sets, num_starts)
+    leading = np.argsort(objective, axis=1)[:, :NUM_SETTLED]
+    theta = first.theta.reshape(starts.shape)
+    rows = np.repeat(np.arange(num_sets), leading.shape[1])
+    last = minimise(
+        predict, theta[rows, leading.ravel()], log_loss[rows], delta=delta,
+        lower=lower[rows], upper=upper[rows], max_iterations=SETTLING_ITERATIONS,
+    )  # fmt: skip
+    settled = last.objective.reshape(leading.shape)
+    np.put_along_axis(objective, leading, settled, axis=1)
+    best = settled.argmin(axis=1)
+    found = last.theta.reshape(*leading.shape, num_parameters)
+    lowest = settled.min(axis=1)
+    reached = objective <= lowest[:, None] * (1 + SHARE_TOLERANCE) + TINY_OBJECTIVE
+    return [
+        MultiStart(found[index, best[index]], float(lowest[index]), float(reached[index].mean()))
+        for index in range(num_sets)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +163,18 @@ class _Problem:
     upper: Array
 
     def rows(self, indices: NDArray[np.intp]) -> _Problem:
-        return replace(self, log_loss=self.log_loss[indices], weights=self.weights[indices])
+        if len(indices) == len(self.log_loss):
+            return self
+        return replace(
+            self,
+            log_loss=self.log_loss[indices],
+            weights=self.weights[indices],
+            lower=self.lower[indices],
+            upper=self.upper[indices],
+        )
 
     def clip(self, theta: Array) -> Array:
-        return np.clip(theta, self.lower, self.upper)
+        return np.minimum(np.maximum(theta, self.lower), self.upper)
 
     def objective(self, theta: Array) -> Array:
         """Infinite where the model overflows: such a place is never taken."""
