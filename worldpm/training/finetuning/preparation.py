@@ -88,11 +88,12 @@ def check_template(config: FinetuneConfig) -> None:
 
 
 def _report(config: FinetuneConfig, stages: tuple[Stage, ...]) -> None:
-    groups, _, _, shard = stages
-    dropped = Manifest.read(groups.directory).counts["groups"]["dropped"]
-    if dropped:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
-        logger.info("left out of the preference set: %s", reasons)
+    groups, _, tokenise, shard = stages
+    for stage, name, rows in ((groups, "groups", "prompts"), (tokenise, "shard", "texts")):
+        dropped = Manifest.read(stage.directory).counts[name]["dropped"]
+        if dropped:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
+            logger.info("%s left out of the preference set: %s", rows, reasons)
     counts = Manifest.read(shard.directory).counts["splits"]
     for split, needed in (("train", 1), ("validation", 2)):
         found = counts[split]["num_groups"]
