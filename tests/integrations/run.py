@@ -22,7 +22,7 @@ import httpx
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "integrations"
-PROOFS = ("trl", "openrlhf", "verl", "rm_gallery", "openjudge")
+PROOFS = ("trl", "openrlhf", "verl", "rm_gallery", "openjudge", "schemathesis")
 PROOF_TIMEOUT_S = 600
 START_TIMEOUT_S = 120
 
@@ -89,7 +89,8 @@ def environment(name: str) -> Path:
     if marker.is_file() and marker.read_text() == digest:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Most modules of these packages are never imported: compiling them all takes minutes.
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
     torch = next((line for line in texts[0].splitlines() if line.startswith("torch==")), None)
     if torch is not None:
         # Alone and first: another package's range must not choose a build with CUDA.
