@@ -18,8 +18,18 @@ class BootstrapConfig(ConfigModel):
     seed: int = 0
 
 
+class PredictionPoint(ConfigModel):
+    """Where to predict the loss; `num_params` belongs to the joint law."""
+
+    num_samples: float = Field(gt=0)
+    num_params: float | None = Field(default=None, gt=0)
+
+
 class FitConfig(ConfigModel):
-    """`worldpm scaling fit`: a law fitted to points from a file."""
+    """`worldpm scaling fit`: a law fitted to points from a file.
+
+    Predictions beyond `max_extrapolation_factor` times the largest size or samples are refused.
+    """
 
     input: Path
     output_dir: Path
@@ -28,7 +38,7 @@ class FitConfig(ConfigModel):
     drop_highest_losses: int = Field(default=0, ge=0)
     bootstrap: BootstrapConfig = BootstrapConfig()
     max_extrapolation_factor: float = Field(default=8.0, ge=1)
-    predict_at: tuple[float, ...] = ()
+    predict_at: tuple[PredictionPoint, ...] = ()
 
 
 class RulesConfig(ConfigModel):
@@ -49,7 +59,8 @@ class ReportConfig(ConfigModel):
     """`worldpm scaling report`: from run directories to figures, fits and the page.
 
     `test_sets` keeps only the named ones (a row re-derived alone has another Holm family);
-    `best_of_n` and `finetuning` are result files for the figures 6 and 7.
+    `best_of_n` and `finetuning` are folders of results for the figures 6 and 7; `write_items` keeps
+    the loss of every item, from which anything can be resampled again.
     """
 
     runs: Path
@@ -61,5 +72,6 @@ class ReportConfig(ConfigModel):
     data_card: Path | None = None
     best_of_n: Path | None = None
     finetuning: Path | None = None
+    write_items: bool = True
     png_dpi: int = Field(default=150, ge=50, le=600)
     num_workers: int = Field(default=2, ge=1, le=64)

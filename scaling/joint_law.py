@@ -145,6 +145,12 @@ def joint_objective(parameters: Mapping[str, float], points: JointPoints, *, del
     return float(huber(np.log(points.loss) - np.log(predicted), delta).sum())
 
 
+def joint_loss(parameters: Array, num_params: float, num_samples: float) -> Array:
+    """The law's loss [R] at one N and D for natural parameters (E, A, B, α, β) [R, 5]."""
+    floor, size, data, alpha, beta = parameters.T
+    return floor + size * num_params**-alpha + data * num_samples**-beta
+
+
 def compute_exponent(alpha: Array, beta: Array) -> Array:
     """a = β/(α + β): the compute-optimal size grows like C^a (Hoffmann et al., equation 4)."""
     return beta / (alpha + beta)

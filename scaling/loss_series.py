@@ -11,13 +11,17 @@ over items: no pair is scored with a factor that it helped to fit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scaling.collect import ScoreTable
 from scaling.robust_fit import Array
+from worldpm.artifacts import write_atomic
 from worldpm.metrics import bradley_terry_losses
 
 SeriesName = Literal["raw", "temperature", "style"]
@@ -64,6 +68,30 @@ def item_losses(table: ScoreTable, features_QF: Array) -> ItemLosses:
         correct_PI=_sum_items(correct, table),
         weight_I=_sum_items(np.ones((1, len(table.item_Q))), table)[0],
     )
+
+
+def write_items(directory: Path, table: ScoreTable, losses: ItemLosses) -> Path:
+    """Write mean loss and accuracy of every item at every evaluation as `<test set>.parquet`.
+
+    `weight` is the sum of the weights of the item's pairs: a mean over items takes it.
+    """
+    num_items = len(table.item_ids)
+    columns: dict[str, pa.Array] = {
+        name: pa.DictionaryArray.from_arrays(
+            np.repeat(np.arange(len(table.points), dtype=np.int32), num_items),
+            pa.array([getattr(point, name) for point in table.points]),
+        )
+        for name in ("run", "size", "seed", "num_pairs")
+    }
+    columns["item_id"] = pa.DictionaryArray.from_arrays(
+        np.tile(np.arange(num_items, dtype=np.int32), len(table.points)), pa.array(table.item_ids)
+    )
+    columns["weight"] = pa.array(np.tile(losses.weight_I, len(table.points)))
+    for name, sums in (*losses.losses.items(), ("accuracy", losses.correct_PI)):
+        columns[name] = pa.array((sums / losses.weight_I).ravel())
+    path = directory / f"{table.test_set}.parquet"
+    write_atomic(path, lambda hidden: pq.write_table(pa.table(columns), hidden))
+    return path
 
 
 def assign_folds(num_items: int) -> NDArray[np.int64]:

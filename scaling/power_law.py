@@ -130,13 +130,21 @@ def _describe(
     )
 
 
-def refit_resamples(fit: CurveFit, num_samples: Array, losses: Array, *, delta: float) -> Array:
+def refit_resamples(
+    fit: CurveFit,
+    num_samples: Array,
+    losses: Array,
+    *,
+    delta: float,
+    weights: Array | None = None,
+) -> Array:
     """Refit a form to resampled curves, each from the fit of the real one.
 
     Args:
         fit: of the curve itself.
         num_samples: D [n].
         losses: [R, n], one resample a row.
+        weights: [R, n], how often each point was drawn where points are resampled.
 
     Returns:
         θ [R, K] in the centred units of `fit`.
@@ -152,6 +160,7 @@ def refit_resamples(fit: CurveFit, num_samples: Array, losses: Array, *, delta: 
         delta=delta,
         lower=lower,
         upper=upper,
+        weights=weights,
         max_iterations=RESAMPLE_ITERATIONS,
     ).theta
 

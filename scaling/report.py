@@ -26,7 +26,7 @@ from scaling.collect import (
 from scaling.config import ReportConfig
 from scaling.fits_json import chart_data, describe_iso_flop, describe_set, describe_style
 from scaling.iso_flop import IsoFlopLaw, fit_iso_flop
-from scaling.loss_series import item_losses
+from scaling.loss_series import item_losses, write_items
 from scaling.page import Page, write_page
 from scaling.plots.alignment import best_of_n_figure, fine_tuning_figure
 from scaling.plots.canvas import save
@@ -48,6 +48,7 @@ from worldpm.log import logger, progress
 
 FITS_FILE = "fits.json"
 FIGURES_DIRECTORY = "figures"
+ITEMS_DIRECTORY = "items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,8 @@ def _analyse_job(
     table, runs, config = job
     features = style_features(table, runs)
     losses = item_losses(table, features.features_QF)
+    if config.write_items:
+        write_items(config.output_dir / ITEMS_DIRECTORY, table, losses)
     one_set = analyse_set(table, losses, config.bootstrap, config.rules)
     return one_set, read_style(table, features)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
@@ -76,6 +77,18 @@ def test_all_files_are_written_and_numbers_are_exact(report: tuple[Findings, Pat
         assert (output_dir / "figures" / f"{name}.svg").stat().st_size > 1000
         assert (output_dir / "figures" / f"{name}.png").stat().st_size > 1000
     assert findings.summary[0] in (output_dir / "report.md").read_text()
+
+
+def test_item_losses_are_kept_and_average_to_the_curves(report: tuple[Findings, Path]) -> None:
+    findings, output_dir = report
+    (one_set,) = [one_set for one_set in findings.sets if one_set.test_set == "objective"]
+    curve = one_set.series["temperature"].curves[3].curve
+    means = duckdb.sql(
+        f"""SELECT sum(temperature * weight) / sum(weight)
+            FROM '{output_dir}/items/objective.parquet'
+            WHERE size = 'size-3' GROUP BY num_pairs ORDER BY num_pairs"""
+    ).fetchall()
+    assert [mean for (mean,) in means] == pytest.approx(curve.value.tolist())
 
 
 def test_the_page_needs_no_network(report: tuple[Findings, Path]) -> None:
