@@ -25,6 +25,8 @@ MIN_WORDS_KEPT = 0.9
 def to_markdown(html: str) -> tuple[str, bool]:
     """Convert one post's body; the flag says whether the slower converter had to step in."""
     text = _convert(html)
+    if len(text) >= MIN_WORDS_KEPT * len(html):  # most posts have little markup
+        return text, False
     if len(text.split()) >= MIN_WORDS_KEPT * len(_TAG.sub(" ", html).split()):
         return text, False
     plain = to_plain_markdown(html)

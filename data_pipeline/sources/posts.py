@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.sources.rows import Damage, Piece, Row, parse_rows, unescape, whole_rows
+from data_pipeline.sources.rows import Damage, Piece, parse_rows, whole_rows
 from worldpm.artifacts import StageCounts
 
 QUESTION, ANSWER = 1, 2
@@ -52,8 +51,6 @@ _ATTRIBUTES = (
     *("OwnerUserId", "OwnerDisplayName", "Title", "Tags", "ClosedDate", "CommunityOwnedDate"),
     *("ContentLicense", "DeletionDate"),
 )
-_COLUMNS = [(name, f" {name}=") for name in _ATTRIBUTES]
-_ESCAPED = ("Body", "Title", "Tags", "OwnerDisplayName")
 _NUMBERS = ("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "Score", "OwnerUserId")
 
 
@@ -96,76 +93,69 @@ def read_posts(
 
 def parse_posts(piece: Piece, site: str) -> ParsedPosts:
     """Read one piece of a site's file."""
-    parsed = parse_rows(piece)
+    parsed = parse_rows(piece, _ATTRIBUTES)
     lost = parsed.damage.num_rows_lost
     last_row = piece.first_row + parsed.num_rows - 1
     counts = StageCounts(rows_in=parsed.num_rows)
     counts.drop("broken_row", lost)
     where = f"rows {piece.first_row} to {last_row}"
-    table = _to_table(parsed.rows, site, where, parsed.damage, counts)
+    table = _to_table(parsed.columns, site, where, parsed.damage, counts)
     counts.rows_out = table.num_rows
     return ParsedPosts(table, counts, parsed.damage, parsed.root_closed_at, last_row)
 
 
 def _to_table(
-    rows: list[Row], site: str, where: str, damage: Damage, counts: StageCounts
+    raw: dict[str, pa.Array], site: str, where: str, damage: Damage, counts: StageCounts
 ) -> pa.Table:
-    raw = {name: [row.get(key) for row in rows] for name, key in _COLUMNS}
-    for name in _ESCAPED:
-        raw[name] = [unescape(v) if v is not None and "&" in v else v for v in raw[name]]
+    # Old dumps write an attribute without a value where newer ones leave it out.
+    raw = {name: pc.if_else(pc.equal(column, ""), None, column) for name, column in raw.items()}
     num = {name: _integers(raw[name], name, where, damage) for name in _NUMBERS}
     created = _timestamps(raw["CreationDate"], where, damage)
-    is_question = pc.equal(num["PostTypeId"], QUESTION)
-    question_id = pc.if_else(is_question, num["Id"], num["ParentId"])
+    question_id = pc.if_else(pc.equal(num["PostTypeId"], QUESTION), num["Id"], num["ParentId"])
     columns = [
-        pa.repeat(pa.scalar(site), len(rows)),
+        pa.repeat(pa.scalar(site), len(created)),
         num["Id"],
         num["PostTypeId"],
         question_id,
         num["AcceptedAnswerId"],
         created,
         num["Score"],
-        pa.array(raw["Title"], pa.string()),
-        pa.array([split_tags(tags) for tags in raw["Tags"]], pa.list_(pa.string())),
-        pa.array(raw["Body"], pa.string()),
-        _authors(num["OwnerUserId"], raw["OwnerDisplayName"]),
-        pa.array([bool(value) for value in raw["ClosedDate"]], pa.bool_()),
-        pa.array([bool(value) for value in raw["CommunityOwnedDate"]], pa.bool_()),
+        raw["Title"],
+        pa.array([split_tags(tags) for tags in raw["Tags"].to_pylist()], pa.list_(pa.string())),
+        raw["Body"],
+        pc.coalesce(num["OwnerUserId"].cast(pa.string()), raw["OwnerDisplayName"]),
+        pc.is_valid(raw["ClosedDate"]),
+        pc.is_valid(raw["CommunityOwnedDate"]),
         _licences(raw["ContentLicense"], created),
     ]
     reasons = _drop_reasons(raw, num, question_id)
-    for reason, amount in Counter(reason for reason in reasons if reason is not None).items():
-        counts.drop(reason, amount)
-    keep = pa.array([reason is None for reason in reasons], pa.bool_())
-    return pa.table(columns, names=POSTS_SCHEMA.names).filter(keep).cast(POSTS_SCHEMA)
+    for entry in reasons.value_counts().to_pylist():
+        if entry["values"] is not None:
+            counts.drop(entry["values"], entry["counts"])
+    table = pa.table(columns, names=POSTS_SCHEMA.names).filter(pc.is_null(reasons))
+    return table.cast(POSTS_SCHEMA)
 
 
 def _drop_reasons(
-    raw: dict[str, list[str | None]], num: dict[str, pa.Array], question_id: pa.Array
-) -> list[str | None]:
-    needed = pc.and_(pc.is_valid(num["Id"]), pc.is_valid(num["Score"]))
-    reasons: list[str | None] = []
-    for post_type, has_needed, question, body, deleted in zip(
-        num["PostTypeId"].to_pylist(),
-        needed.to_pylist(),
-        question_id.to_pylist(),
-        raw["Body"],
-        raw["DeletionDate"],
-        strict=True,
-    ):
-        if post_type is None or not has_needed:
-            reasons.append("unreadable_fields")
-        elif post_type not in (QUESTION, ANSWER):
-            reasons.append(f"post_type_{post_type}")
-        elif deleted:
-            reasons.append("deleted_post")
-        elif question is None:
-            reasons.append("answer_without_question_id")
-        elif not body:
-            reasons.append("empty_body")
-        else:
-            reasons.append(None)
-    return reasons
+    raw: dict[str, pa.Array], num: dict[str, pa.Array], question_id: pa.Array
+) -> pa.Array:
+    """Why each row is no question or answer; null where it is one. The first reason counts."""
+    kind = num["PostTypeId"]
+    reasons = (
+        (
+            pc.or_(pc.is_null(kind), pc.or_(pc.is_null(num["Id"]), pc.is_null(num["Score"]))),
+            "unreadable_fields",
+        ),
+        (
+            pc.invert(pc.is_in(kind, pa.array([QUESTION, ANSWER]))),
+            pc.binary_join_element_wise("post_type", kind.cast(pa.string()), "_"),
+        ),
+        (pc.is_valid(raw["DeletionDate"]), "deleted_post"),
+        (pc.is_null(question_id), "answer_without_question_id"),
+        (pc.is_null(raw["Body"]), "empty_body"),
+    )
+    conditions = pa.StructArray.from_arrays([c for c, _ in reasons], names=list("abcde"))
+    return pc.case_when(conditions, *(reason for _, reason in reasons))
 
 
 def split_tags(text: str | None) -> list[str] | None:
@@ -177,11 +167,11 @@ def split_tags(text: str | None) -> list[str] | None:
     return [tag for tag in text.split("|") if tag]
 
 
-def _integers(values: list[str | None], name: str, where: str, damage: Damage) -> pa.Array:
-    texts = pa.array([value or None for value in values], pa.string())
+def _integers(texts: pa.Array, name: str, where: str, damage: Damage) -> pa.Array:
     try:
         return texts.cast(pa.int64())
     except pa.ArrowInvalid:
+        values = texts.to_pylist()
         parsed = [_integer(value) for value in values]
         bad = [v for v, number in zip(values, parsed, strict=True) if v and number is None]
         damage.note(f"{where}: {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}")
@@ -194,17 +184,12 @@ def _integer(value: str | None) -> int | None:
     return int(text) if is_number and len(text) < 19 else None
 
 
-def _timestamps(values: list[str | None], where: str, damage: Damage) -> pa.Array:
-    texts = pa.array([value or None for value in values], pa.string())
+def _timestamps(texts: pa.Array, where: str, damage: Damage) -> pa.Array:
     try:
         return texts.cast(pa.timestamp("ms"))
     except pa.ArrowInvalid:
         parsed = [_timestamp(text) for text in texts]
-        bad = [
-            text.as_py()
-            for text, date in zip(texts, parsed, strict=True)
-            if text.is_valid and not date
-        ]
+        bad = [t.as_py() for t, date in zip(texts, parsed, strict=True) if t.is_valid and not date]
         damage.note(
             f"{where}: {len(bad)} of CreationDate are no dates, such as {bad[0][:40]!r}; the posts "
             "are kept without a date"
@@ -219,15 +204,10 @@ def _timestamp(text: pa.Scalar) -> datetime | None:
         return None
 
 
-def _authors(user_ids: pa.Array, names: list[str | None]) -> pa.Array:
-    display_names = pa.array([name or None for name in names], pa.string())
-    return pc.coalesce(user_ids.cast(pa.string()), display_names)
-
-
-def _licences(named: list[str | None], created: pa.Array) -> pa.Array:
+def _licences(named: pa.Array, created: pa.Array) -> pa.Array:
     by_date = pa.repeat(pa.scalar(LATEST_LICENCE), len(created))
     for licence, until in reversed(LICENCE_CHANGES):
         limit = pa.scalar(until).cast(pa.timestamp("ms"))
         by_date = pc.if_else(pc.less(created, limit), pa.scalar(licence), by_date)
     by_date = pc.fill_null(by_date, UNDATED_LICENCE)
-    return pc.coalesce(pa.array([name or None for name in named], pa.string()), by_date)
+    return pc.coalesce(named, by_date)

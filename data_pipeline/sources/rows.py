@@ -1,10 +1,13 @@
-"""Take `<row …/>` elements out of a dump's XML, as raw attribute texts.
+"""Take `<row …/>` elements out of a dump's XML, as columns of attribute texts.
 
-The fast path splits at `<row` and at quotes, which is what the publisher's writer guarantees to be
-safe (both are escaped in values). A row that does not tokenise so is given to a strict XML parser;
-one that this refuses too is counted with its place, and the rows around it are kept. No entity but
-XML's own five and character references is ever expanded, and a file that declares some is refused.
+Rows as the publisher writes them are cut by array operations (`attributes`). A row that looks
+otherwise is read on its own, at last by a strict XML parser; one that this refuses too is counted
+with its place, and the rows around it are kept. No entity but XML's own five and character
+references is ever expanded, and a file that declares some is refused.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of its compute module when it is imported)
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  it is compiled
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lxml import etree
 
+from data_pipeline.sources.attributes import cut_attributes
 from worldpm.errors import InputError
 
 Row = dict[str, str]
-"""Attribute texts as they stand in the file, keyed by the raw text before the quote (` Id=`)."""
+"""The attributes of one row, entities resolved."""
 
 # A row of 64 MB is no post (the site's own limit is 30,000 characters): an attack or a broken file.
 MAX_ROW_BYTES = 64 * 1024 * 1024
@@ -63,14 +70,17 @@ class Piece:
     first_row: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ParsedPiece:
-    """The rows of a piece; `root_closed_at` is the row behind which the root element ends."""
+    """The readable rows of a piece: texts by attribute, null where a row has none.
 
-    rows: list[Row] = field(default_factory=list[Row])
-    num_rows: int = 0  # complete or not
-    damage: Damage = field(default_factory=Damage)
-    root_closed_at: int | None = None
+    `num_rows` counts broken ones too; behind row `root_closed_at` the root element ends.
+    """
+
+    columns: dict[str, pa.Array]
+    num_rows: int
+    damage: Damage
+    root_closed_at: int | None
 
 
 def whole_rows(chunks: Iterable[bytes], where: str) -> Iterator[Piece]:
@@ -104,7 +114,7 @@ def whole_rows(chunks: Iterable[bytes], where: str) -> Iterator[Piece]:
 
 
 def _count_rows(data: bytes) -> int:
-    return data.count(b"<row") - data.count(b"<rows>")
+    return data.count(b"<row") - data.count(b"<rows")
 
 
 def _check_header(header: bytes, where: str) -> None:
@@ -126,49 +136,54 @@ def _check_header(header: bytes, where: str) -> None:
         raise InputError(f"{where} is no XML of a StackExchange dump: found {found}")
 
 
-def parse_rows(piece: Piece) -> ParsedPiece:
+def parse_rows(piece: Piece, wanted: tuple[str, ...]) -> ParsedPiece:
     """Read the rows of a piece; what cannot be read is counted and its place noted."""
-    return _PieceParser(piece).parse()
+    cut = cut_attributes(_as_utf8(piece.data), wanted)
+    reader = _CarefulReader()
+    read = {
+        int(row): reader.read(cut.text_of(row), piece.first_row + int(row)) for row in cut.careful
+    }
+    columns = cut.columns
+    if read:
+        is_careful = np.zeros(len(cut.starts), dtype=bool)
+        is_careful[list(read)] = True
+        columns = {
+            name: pc.replace_with_mask(
+                column,
+                pa.array(is_careful),
+                pa.array([(row or {}).get(name) for row in read.values()], pa.string()),
+            )
+            for name, column in columns.items()
+        }
+    broken = [number for number, row in read.items() if row is None]
+    if broken:
+        whole = np.ones(len(cut.starts), dtype=bool)
+        whole[broken] = False
+        columns = {name: column.filter(pa.array(whole)) for name, column in columns.items()}
+    return ParsedPiece(columns, len(cut.starts), reader.damage, reader.root_closed_at)
 
 
-class _PieceParser:
-    def __init__(self, piece: Piece) -> None:
-        self._data = piece.data
-        self._row = piece.first_row - 1
-        self._first_row = piece.first_row
-        self._parsed = ParsedPiece()
-        self._known_keys: set[str] = set()
-        self._good_tails: set[str] = set()
+def _as_utf8(data: bytes) -> bytes:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode(errors="replace").encode()
+    return data
 
-    def parse(self) -> ParsedPiece:
-        data = self._data
-        if len(data.translate(None, _CONTROLS)) != len(data):
-            data = _REPLACE_CONTROL.sub(_REPLACEMENT, data)
-        rows = self._parsed.rows
-        for piece in data.decode("utf-8", errors="replace").split("<row")[1:]:
-            self._row += 1
-            parts = piece.split('"')
-            row = dict(zip(parts[0:-1:2], parts[1::2], strict=False))
-            if (
-                len(parts) == 2 * len(row) + 1
-                and parts[-1] in self._good_tails
-                and self._known_keys.issuperset(row)
-                and "\t" not in piece
-                and piece.find("\n", 0, len(piece) - len(parts[-1])) < 0
-            ):
-                rows.append(row)
-            else:
-                careful = self._read_carefully(piece)
-                if careful is not None:
-                    rows.append(careful)
-        self._parsed.num_rows = self._row - self._first_row + 1
-        return self._parsed
 
-    def _read_carefully(self, piece: str) -> Row | None:
-        if piece.startswith("s>"):  # a root element called <rows>
-            self._row -= 1
-            return None
-        return self._split_loosely(piece) or self._parse_strictly(piece)
+class _CarefulReader:
+    """Reads one row after the other, resolving what it may resolve and noting what is broken."""
+
+    def __init__(self) -> None:
+        self.damage = Damage()
+        self.root_closed_at: int | None = None
+        self._row = 0
+
+    def read(self, data: bytes, row: int) -> Row | None:
+        """The attributes of the row with this number, or None if it is broken."""
+        self._row = row
+        text = _REPLACE_CONTROL.sub(_REPLACEMENT, data).decode()
+        return self._split_loosely(text) or self._parse_strictly(text)
 
     def _split_loosely(self, piece: str) -> Row | None:
         parts = piece.split('"')
@@ -176,21 +191,17 @@ class _PieceParser:
         keys = [_KEY.fullmatch(key) for key in parts[0:-1:2]]
         if tail is None or len(parts) % 2 == 0 or not all(keys):
             return None
-        if tail.group(1):
-            self._close_root()
-        elif len(parts[-1]) < 64:
-            self._good_tails.add(parts[-1])
-        names = [f" {key.group(1)}=" for key in keys if key]
+        names = [key.group(1) for key in keys if key]
         if len(set(names)) < len(names):
             return None
-        self._known_keys.update(names)
-        return dict(
-            zip(names, (value.translate(_WHITESPACE) for value in parts[1::2]), strict=True)
-        )
+        if tail.group(1):
+            self._close_root()
+        values = (unescape(value.translate(_WHITESPACE)) for value in parts[1::2])
+        return dict(zip(names, values, strict=True))
 
     def _close_root(self) -> None:
-        if self._parsed.root_closed_at is None:
-            self._parsed.root_closed_at = self._row
+        if self.root_closed_at is None:
+            self.root_closed_at = self._row
 
     def _parse_strictly(self, piece: str) -> Row | None:
         end = max(piece.rfind("/>"), piece.rfind("</row>"))
@@ -199,12 +210,12 @@ class _PieceParser:
             element = etree.fromstring(f"<row{text}", etree.XMLParser(**_PARSER_OPTIONS))
         except etree.XMLSyntaxError as exc:
             start = re.sub(r"\s+", " ", piece[:60]).strip()
-            self._parsed.damage.num_rows_lost += 1
-            self._parsed.damage.note(f"row {self._row} ({start} …) is broken: {exc.msg}")
+            self.damage.num_rows_lost += 1
+            self.damage.note(f"row {self._row} ({start} …) is broken: {exc.msg}")
             return None
         if "</" in piece[end + 2 :].replace("</row>", ""):
             self._close_root()
-        return {f" {name}=": _escape(str(value)) for name, value in element.attrib.items()}
+        return {str(name): str(value) for name, value in element.attrib.items()}
 
 
 def unescape(text: str) -> str:
@@ -236,7 +247,3 @@ def _character(match: re.Match[str]) -> str:
         or 0x10000 <= code <= 0x10FFFF
     )
     return chr(code) if is_character else "\N{REPLACEMENT CHARACTER}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

@@ -30,12 +30,13 @@ def _read(data: bytes, size: int = 1 << 20) -> tuple[list[dict[str, str]], Damag
     damage = Damage()
     rows: list[dict[str, str]] = []
     for piece in whole_rows(chunks, "Posts.xml"):
-        parsed = parse_rows(piece)
+        parsed = parse_rows(piece, ("Id", "Body"))
         assert piece.first_row == len(rows) + damage.num_rows_lost + 1
         damage.add(parsed.damage)
-        rows += [
-            {key.strip(" ="): unescape(value) for key, value in row.items()} for row in parsed.rows
-        ]
+        columns = {name: column.to_pylist() for name, column in parsed.columns.items()}
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            rows.append({name: value for name, value in row.items() if value is not None})
     return rows, damage
 
 
