@@ -91,7 +91,9 @@ def training_flops(
 ) -> float:
     """FLOPs of forward and backward: 6 a weight and token, plus the exact causal attention.
 
-    The embedding is a look-up and counts nothing (Kaplan et al. 2020, section 2.1).
+    The embedding is a look-up and counts nothing (Kaplan et al. 2020, section 2.1). That the last
+    layer's MLP is computed at the rewards alone is not taken off, nor is recomputation added: these
+    are the FLOPs of the model, by which models of other trainers are counted too.
     """
     counts = count_parameters(architecture)
     return 6.0 * counts.layers * num_tokens + attention_flops_per_pair(architecture) * num_attended

@@ -103,7 +103,9 @@ def activation_bytes(
     ends = 2 * width * size
     if checkpointing:
         return num_tokens * (layers * width * size + layer + ends)
-    return num_tokens * (layers * layer + ends)
+    # The last layer's MLP is computed at the rewards' rows alone.
+    last_mlp = 4 * architecture["intermediate_size"] * size
+    return num_tokens * (layers * layer - last_mlp + ends)
 
 
 def _largest_module(architecture: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from worldpm.training.engine import start_ranks
 from worldpm.training.gradients import accumulate, forward
 from worldpm.training.replay import replay
 from worldpm.training.stopping import Watchdog
+from worldpm.training.trace import trace_step
 from worldpm.training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
@@ -97,3 +99,9 @@ def describe_precision(data: str, run: str, overrides: list[str]) -> dict[str, l
         "rewards": [str(rewards.dtype)],
         "distinct": [len(torch.unique(rewards)) > len(torch.unique(rewards.bfloat16()))],
     }
+
+
+def trace_72b() -> dict[str, Any]:
+    """Two layers of the 72B model under ZeRO-3 on 64 fake ranks."""
+    config = load_config(TrainConfig, ROOT / "configs/train/72b.yaml", ["batch.token_budget=1500"])
+    return dataclasses.asdict(trace_step(config, num_layers=2))
