@@ -1,17 +1,11 @@
-"""Watch a run: robust bands that tell a spike, and honest speed."""
+"""Robust bands that tell a spike, and the peaks of known accelerators; without torch."""
 
 from __future__ import annotations
 
-import resource
 import statistics
 from collections import deque
-from typing import Any
 
-import torch
-
-from worldpm.data.loader import Step
 from worldpm.training.config import MonitorConfig
-from worldpm.training.engine import Ranks
 
 # A median needs a few steps before it says anything.
 MIN_STEPS_FOR_BAND = 8
@@ -75,35 +69,3 @@ class SpikeDetector:
         if grad_norm is not None:
             self._grad_norm.add(grad_norm)
         return max(loss_excess, norm_excess) > self._threshold, loss_excess, norm_excess
-
-
-class Speedometer:
-    """Speed over all ranks, from real tokens: no padding, no filler, no repeated prompt."""
-
-    def __init__(self, peak: float | None, ranks: Ranks) -> None:
-        self._is_gpu = ranks.device.type == "cuda"
-        name = torch.cuda.get_device_name() if self._is_gpu else ""
-        self._peak_flops = peak or peak_flops(name)
-        self._world_size = ranks.world_size
-
-    def read(
-        self, step: Step, num_computed_tokens: float, flops: float, wall_s: float, stall_s: float
-    ) -> dict[str, Any]:
-        """The numbers of a log line; `mfu` is null where the device's peak is not known."""
-        mfu = None
-        if self._peak_flops is not None:
-            mfu = flops / wall_s / (self._peak_flops * self._world_size)
-        return {
-            "tokens_per_s": step.num_tokens / wall_s,
-            "pairs_per_s": step.num_pairs / wall_s,
-            "mfu": mfu,
-            "padding_share": 1 - step.num_tokens / num_computed_tokens,
-            "input_stall_s": stall_s,
-            "step_s": wall_s,
-            "memory_bytes": self._memory_bytes(),
-        }
-
-    def _memory_bytes(self) -> int:
-        if self._is_gpu:
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

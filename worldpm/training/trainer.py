@@ -34,11 +34,11 @@ from worldpm.training.evaluation import Evaluator
 from worldpm.training.flops import training_flops
 from worldpm.training.gradients import accumulate, forward
 from worldpm.training.incidents import IncidentRecorder, StepValues
-from worldpm.training.monitor import Speedometer
 from worldpm.training.resuming import find_resume_point
 from worldpm.training.run_directory import find_finished, write_config
 from worldpm.training.run_state import RunState
 from worldpm.training.schedules import lr_factor
+from worldpm.training.speed import Speedometer
 from worldpm.training.stopping import EXIT_DIVERGED, EXIT_INTERRUPTED, StopRequest, Watchdog
 from worldpm.training.tracking import Tracker, open_trackers
 
