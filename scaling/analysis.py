@@ -1,7 +1,6 @@
-"""From score tables to curves, fits with intervals, and verdicts: everything the report says.
+"""From score tables to curves, fits with intervals, and trends.
 
-The order matters: curves and trends of every test set first, then Holm's correction over the sets,
-then verdicts and emergence.
+Verdicts wait until the trends of all test sets are known: see `conclusions`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from scaling.collect import ScoreTable
 from scaling.config import BootstrapConfig, RulesConfig
+from scaling.curve_forms import FORMS
 from scaling.joint_law import (
     JointFit,
     JointPoints,
@@ -23,25 +23,14 @@ from scaling.joint_law import (
     refit_joint,
 )
 from scaling.loss_series import SERIES, ItemLosses, SeriesName
-from scaling.power_law import (
-    FORMS,
-    CurveFit,
-    fit_curves,
-    held_out_errors,
-    refit_resamples,
-)
+from scaling.power_law import CurveFit, fit_curves, held_out_errors, refit_resamples
 from scaling.resampling import Curve, add_training_noise, make_curves, resample_item_means
 from scaling.robust_fit import Array
 from scaling.verdict import (
-    MIN_POINTS,
     Emergence,
     Trend,
     Verdict,
-    call_calibration,
     clearly_broken,
-    find_emergence,
-    holm,
-    judge,
     trend,
 )
 from worldpm.errors import FitError
@@ -212,74 +201,6 @@ def analyse_joint(
             name: _interval(values, bootstrap.confidence) for name, values in columns.items()
         },
         flops_per_param_sample=float(np.median(flops / (points.num_params * points.num_samples))),
-    )
-
-
-def conclude(sets: Sequence[SetAnalysis], bootstrap: BootstrapConfig, rules: RulesConfig) -> None:
-    """Give every curve its verdict, in place: Holm over test sets, then emergence, calibration.
-
-    The family is the benchmark sets at one size in one series; the in-distribution control stands
-    alone.
-    """
-    for name in SERIES:
-        _correct(sets, name)
-        for one_set in sets:
-            series = one_set.series[name]
-            for analysis in series.curves:
-                _give_verdict(analysis, bootstrap, rules)
-            series.emergence = _emergence(series.curves, bootstrap.confidence)
-    for one_set in sets:
-        rows = zip(
-            one_set.series["raw"].curves,
-            one_set.series["temperature"].curves,
-            one_set.accuracy,
-            strict=True,
-        )
-        one_set.calibration = [
-            raw.curve.size
-            for raw, scaled, accuracy in rows
-            if accuracy.tendency is not None
-            and call_calibration(raw.verdict, scaled.verdict, accuracy.tendency)
-        ]
-
-
-def _correct(sets: Sequence[SetAnalysis], name: SeriesName) -> None:
-    families: dict[str, list[CurveAnalysis]] = {}
-    for one_set in sets:
-        for analysis in one_set.series[name].curves:
-            if analysis.tendency is None:
-                continue
-            if one_set.kind == "in_distribution":
-                analysis.adjusted_p = analysis.tendency.p_value
-            else:
-                families.setdefault(analysis.curve.size, []).append(analysis)
-    for family in families.values():
-        p_values = [member.tendency.p_value for member in family if member.tendency is not None]
-        for member, adjusted in zip(family, holm(p_values), strict=True):
-            member.adjusted_p = adjusted
-
-
-def _give_verdict(analysis: CurveAnalysis, bootstrap: BootstrapConfig, rules: RulesConfig) -> None:
-    if analysis.tendency is None:
-        analysis.evidence = f"{len(analysis.curve.value)} points; a verdict needs {MIN_POINTS}"
-        return
-    analysis.verdict, analysis.evidence = judge(
-        analysis.tendency,
-        adjusted_p=analysis.adjusted_p,
-        num_points=len(analysis.curve.value),
-        breaks=analysis.selected == "broken_power",
-        flat_slope=rules.flat_slope,
-        confidence=bootstrap.confidence,
-    )
-
-
-def _emergence(curves: Sequence[CurveAnalysis], confidence: float) -> list[Emergence]:
-    judged = [analysis for analysis in curves if analysis.tendency is not None]
-    return find_emergence(
-        [analysis.curve.size for analysis in judged],
-        [analysis.verdict for analysis in judged],
-        [analysis.tendency for analysis in judged if analysis.tendency is not None],
-        confidence=confidence,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.config import FitConfig, PredictionPoint
+from scaling.curve_forms import FORMS, Form
 from scaling.joint_law import (
     PARAMETER_NAMES,
     JointFit,
@@ -21,15 +22,7 @@ from scaling.joint_law import (
     joint_loss,
 )
 from scaling.points import read_points
-from scaling.power_law import (
-    FORMS,
-    CurveFit,
-    Form,
-    check_points,
-    fit_curve,
-    held_out_error,
-    refit_resamples,
-)
+from scaling.power_law import CurveFit, check_points, fit_curve, held_out_error, refit_resamples
 from scaling.resampling import draw_counts
 from scaling.robust_fit import Array
 from worldpm.artifacts import write_json

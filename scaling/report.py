@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from scaling.alignment import BestOfN, FineTuningGain, read_best_of_n, read_fine_tuning
-from scaling.analysis import SetAnalysis, analyse_set, conclude
+from scaling.analysis import SetAnalysis, analyse_set
 from scaling.collect import (
     LeftOut,
     Run,
@@ -23,6 +23,7 @@ from scaling.collect import (
     summarise_left_out,
     usable_points,
 )
+from scaling.conclusions import conclude
 from scaling.config import ReportConfig
 from scaling.fits_json import chart_data, describe_iso_flop, describe_set, describe_style
 from scaling.iso_flop import IsoFlopLaw, fit_iso_flop

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize as scipy_minimise
 
+from scaling.curve_forms import FORMS
 from scaling.joint_law import (
     JointPoints,
     bootstrap_joint,
@@ -17,7 +18,7 @@ from scaling.joint_law import (
     fit_joint,
     joint_objective,
 )
-from scaling.power_law import FORMS, fit_curve, held_out_error
+from scaling.power_law import fit_curve, held_out_error
 from scaling.robust_fit import minimise, objective_and_gradient
 from worldpm.errors import FitError
 

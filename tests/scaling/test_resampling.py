@@ -10,7 +10,8 @@ import pytest
 from scaling.analysis import SMOOTH_FORMS, analyse_curve, noisy_resamples
 from scaling.collect import Point
 from scaling.config import BootstrapConfig, RulesConfig
-from scaling.power_law import FORMS, fit_curve
+from scaling.curve_forms import FORMS
+from scaling.power_law import fit_curve
 from scaling.resampling import (
     add_training_noise,
     make_curves,
