@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from worldpm.errors import CheckpointError
 from worldpm.modeling.attention import AttentionBackend, implementation_name
+from worldpm.modeling.last_layer import LastLayerRows
 from worldpm.modeling.loading import CheckpointLayout, inspect_checkpoint, load_backbone
 from worldpm.modeling.model_config import (
     backbone_class,
@@ -56,6 +57,8 @@ class PreferenceModel(nn.Module):
         self.score = score
         self.attention = attention
         self.head_state: HeadState = head_state
+        last_layer = self.config.num_hidden_layers - 1
+        LastLayerRows().attach(self.model.get_submodule(f"layers.{last_layer}"))
         for name, module in self.named_modules():
             assert not (isinstance(module, nn.Dropout) and module.p > 0), f"{name} drops out"
 
@@ -160,6 +163,7 @@ class PreferenceModel(nn.Module):
             position_ids=position_ids[None],
             use_cache=False,
             packing=plan,
+            reward_rows=reward_index,
         ).last_hidden_state[0]
         end_RD = hidden_TD[reward_index.to(hidden_TD.device)]
         return self.score(end_RD).squeeze(-1)
