@@ -193,6 +193,30 @@ def test_gradients_equal_those_of_single_sequences_in_fp32(
         assert error < 1e-5, name
 
 
+def test_the_last_layer_computes_reward_positions_only(
+    tiny_architecture: Callable[[str], dict[str, Any]],
+) -> None:
+    batch = pack(GROUPS)
+    model = build(tiny_architecture("qwen2"), "segments", torch.float32)
+    num_tokens, num_rewards = len(batch["input_ids"]), len(batch["reward_index"])
+    seen: list[int] = []
+    for number in range(2):
+        projection = model.model.get_submodule(f"layers.{number}.mlp.gate_proj")
+        projection.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))
+    expected = model(**batch)
+    assert seen == [num_tokens, num_rewards]
+    # A plain call of the backbone, and one after a call that broke off, are whole.
+    with pytest.raises(RuntimeError, match="out of DATA bounds"):
+        model(**batch | {"reward_index": torch.tensor([num_tokens])})
+    seen.clear()
+    ids = torch.arange(9)[None]
+    model.model.set_attn_implementation("sdpa")
+    model.model(input_ids=ids, use_cache=False)
+    assert seen == [9, 9]
+    model.model.set_attn_implementation("worldpm_segments")
+    torch.testing.assert_close(model(**batch), expected, atol=0, rtol=0)
+
+
 def test_a_response_that_saw_another_would_score_differently(
     tiny_architecture: Callable[[str], dict[str, Any]],
 ) -> None:
