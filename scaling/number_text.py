@@ -13,7 +13,7 @@ def short_number(value: float, digits: int = 3) -> str:
     for unit, name in UNITS:
         if abs(value) >= unit:
             return f"{_round(value / unit, digits)}{name}"
-    return _round(value, digits)
+    return f"{value:.0f}" if value == int(value) else _round(value, digits)
 
 
 def _round(value: float, digits: int) -> str:

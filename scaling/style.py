@@ -21,6 +21,8 @@ from scaling.robust_fit import Array
 from worldpm.errors import InputError
 from worldpm.group_files import read_group_file
 
+MIN_STYLED_PAIRS = 20  # pairs whose responses differ in a feature, for it to be fitted
+
 
 @dataclass(frozen=True, slots=True)
 class StyleFeatures:
@@ -70,13 +72,18 @@ def style_features(table: ScoreTable, runs: Sequence[Run]) -> StyleFeatures:
     if counts is None:
         return StyleFeatures(FEATURES[:1], lengths_Q[:, None], longer_Q, None, note)
     chosen_QF, rejected_QF = counts
-    columns = [
-        relative_difference(chosen_QF[:, column], rejected_QF[:, column])
+    shown = [
+        column
         for column in range(len(MARKDOWN))
+        if np.count_nonzero(chosen_QF[:, column] - rejected_QF[:, column]) >= MIN_STYLED_PAIRS
     ]
+    columns = [
+        relative_difference(chosen_QF[:, column], rejected_QF[:, column]) for column in shown
+    ]
+    names = FEATURES[:1] + tuple(MARKDOWN[column] for column in shown)
     more_markdown_Q = np.sign(chosen_QF.sum(axis=1) - rejected_QF.sum(axis=1))
     return StyleFeatures(
-        FEATURES, np.stack([lengths_Q, *columns], axis=1), longer_Q, more_markdown_Q, note
+        names, np.stack([lengths_Q, *columns], axis=1), longer_Q, more_markdown_Q, ", ".join(names)
     )
 
 
@@ -133,7 +140,7 @@ def _markdown_counts(
         return None, f"length only: {path} holds other responses than were scored"
     chosen_QF = np.array([found[one] for found, one, _ in both if found is not None])
     rejected_QF = np.array([found[two] for found, _, two in both if found is not None])
-    return (chosen_QF, rejected_QF), "length, lists, headers and bold"
+    return (chosen_QF, rejected_QF), ""
 
 
 def _marks(text: str) -> list[float]:

@@ -15,7 +15,7 @@
     const i = Math.min(Math.floor(at), viridis.length - 2), f = at - i;
     return `rgb(${viridis[i].map((v, k) => Math.round(v + f * (viridis[i + 1][k] - v))).join(",")})`;
   }
-  const short = (v, d = 3) => { for (const [u, n] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) if (v >= u) return +(v / u).toPrecision(d) + n; return String(+v.toPrecision(d)); };
+  const short = (v, d = 3) => { for (const [u, n] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) if (v >= u) return +(v / u).toPrecision(d) + n; return String(Number.isInteger(v) ? v : +v.toPrecision(d)); };
   function node(name, attributes, parent) {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const key in attributes) made.setAttribute(key, attributes[key]);

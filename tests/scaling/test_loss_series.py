@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from eval.style_control import fit_style
 from scaling.collect import Point, ScoreTable
 from scaling.loss_series import (
+    STYLE_PRIOR_DEVIATION,
     assign_folds,
     cross_fitted_margins,
     fit_margin_scale,
@@ -45,11 +46,14 @@ def test_the_scale_is_the_one_that_scipy_finds() -> None:
     found = fit_margin_scale(margins, features, np.ones(500))
     for row, theta in zip(margins, found, strict=True):
         best = minimize(
-            lambda t, row=row: bradley_terry_losses(t[0] * row + features @ t[1:]).mean(),
+            lambda t, row=row: (
+                bradley_terry_losses(t[0] * row + features @ t[1:]).mean()
+                + 0.5 * (t[1:] @ t[1:]) / (500 * STYLE_PRIOR_DEVIATION**2)
+            ),
             np.zeros(3),
         )
         assert theta == pytest.approx(best.x, abs=2e-4)
-        assert theta[0] == pytest.approx(fit_style_alpha(row, features), rel=2e-3)
+        assert theta[0] == pytest.approx(fit_style_alpha(row, features), rel=2e-2)
 
 
 def fit_style_alpha(row: np.ndarray, features: np.ndarray) -> float:
@@ -81,6 +85,19 @@ def test_cross_fitting_leaks_no_label_through_noise_features() -> None:
     crossed = cross_fitted_margins(margins, noise, np.ones(num_pairs), assign_folds(num_pairs))[0]
     assert bradley_terry_losses(fitted).mean() < np.log(2) - 0.05
     assert bradley_terry_losses(crossed).mean() > np.log(2)
+
+
+def test_a_feature_that_one_pair_shows_cannot_cost_much() -> None:
+    rng = np.random.default_rng(3)
+    rare = np.zeros((150, 1))
+    rare[7], rare[11] = np.sqrt(75.0), -np.sqrt(75.0)
+    margins = rng.normal(0.3, 1.0, (1, 150))
+    plain, controlled = (
+        cross_fitted_margins(margins, features, np.ones(150), assign_folds(150))[0]
+        for features in (rare[:, :0], rare)
+    )
+    losses = [bradley_terry_losses(found).mean() for found in (plain, controlled)]
+    assert losses[1] < losses[0] + 0.03
 
 
 def test_ties_count_one_half_and_means_equal_the_shared_metrics() -> None:
