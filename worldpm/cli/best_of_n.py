@@ -49,10 +49,8 @@ def command(
         click.echo(yaml.safe_dump(values | {"gold_column": gold_column} | options), nl=False)
         click.echo(f"# writes {target}/scores.jsonl, picks.jsonl and curve.json")
         return
-    from worldpm.artifacts import atomic_file, write_json
     from worldpm.log import progress
     from worldpm.scoring.backends import make_scorer
-    from worldpm.scoring.best_of_n import best_of_n_curve, default_sizes, fit_overoptimisation
     from worldpm.scoring.score_file import describe_checkpoint, score_file
 
     job = {"checkpoint": describe_checkpoint(checkpoint), **options}
@@ -66,6 +64,13 @@ def command(
             progress=bar,
             with_lengths=True,
         )
+    _write_results(source, scores_file, target, gold_column)
+
+
+def _write_results(source: Path, scores_file: Path, target: Path, gold_column: str | None) -> None:
+    from worldpm.artifacts import atomic_file, write_json
+    from worldpm.scoring.best_of_n import best_of_n_curve, default_sizes, fit_overoptimisation
+
     prompts: list[Candidates] = []
     with atomic_file(target / "picks.jsonl") as file:
         for line, candidates in _read_scored(source, scores_file, gold_column):
