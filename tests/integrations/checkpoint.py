@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from worldpm.chat_template import CHATML_OWN, Encoder
 from worldpm.modeling.checkpoint_io import save_portable
@@ -27,6 +27,8 @@ def byte_tokenizer() -> Tokenizer:
     """One token a byte, and ChatML's special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    # As Qwen's, which transformers 5 puts in place of any other for this model type.
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     specials = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")

@@ -87,4 +87,4 @@ print(f"TRL: server, async function and checkpoint agree to {agreement:.1e}")
 assert len(rewards) == NUM_STEPS
 assert last > first
 assert test.pvalue < 1e-4, "the mean reward did not rise significantly"
-assert agreement < 1e-4, "the three ways to the same reward disagree"
+assert agreement < 1e-5, "the three ways to the same reward disagree"
