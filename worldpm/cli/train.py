@@ -13,15 +13,12 @@ from worldpm.cli.common import config_arguments, read_config
 
 @click.command("train")
 @config_arguments
-# The `deepspeed` launcher passes it to every process; the rank comes from the environment.
-@click.option("--local_rank", "local_rank", type=int, default=None, hidden=True)
 @click.option("--replay", "replay_step", type=int, default=None, metavar="STEP")
 def command(
     config_path: Path,
     overrides: tuple[str, ...],
     *,
     dry_run: bool,
-    local_rank: int | None,
     replay_step: int | None,
 ) -> None:
     """Train a preference model on the output of `worldpm data build`.
@@ -31,7 +28,7 @@ def command(
       worldpm train configs/train/tiny.yaml data.path=OUT output_dir=RUN
     Several GPUs, several machines:
       torchrun --nproc_per_node 8 --no-python worldpm train CONFIG …
-      deepspeed --no_python worldpm train CONFIG …
+      deepspeed --no_local_rank --no_python worldpm train CONFIG …
       sbatch --nodes 8 configs/train/slurm.sh CONFIG …
 
     The same command continues an interrupted run. RUN holds run.json, metrics.jsonl, evals/,
