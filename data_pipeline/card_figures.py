@@ -29,7 +29,7 @@ def _new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
@@ -57,6 +57,7 @@ def _waterfall(counts: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_xlabel("questions and answers")
     axes.legend(loc="lower right", frameon=False)
     _plain(axes)
+    figure.subplots_adjust(left=0.19, right=0.97, top=0.97, bottom=0.6 / figure.get_figheight())
     return figure
 
 
@@ -81,6 +82,7 @@ def _distributions(statistics: GroupStatistics) -> Figure:
     axes[5].set(title="margins of pairs", xlabel="difference of scores")
     for one in axes:
         _plain(one)
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.95, bottom=0.14, hspace=0.65, wspace=0.25)
     return figure
 
 

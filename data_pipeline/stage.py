@@ -12,7 +12,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,7 +93,7 @@ class Stage(ABC):
         del directory, results
         return {}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Covers settings, code and, through upstream, every input."""
         return fingerprint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,18 +78,23 @@ def find_sites(path: Path) -> list[Site]:
 
 def identify(source: ByteSource) -> dict[str, Any]:
     """What identifies a file's content, for fingerprints: never its place on this machine."""
-    size = source.path.stat().st_size
+    state = source.path.stat()
+    return dict(_identify(source.path, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=4096)
+def _identify(path: Path, size: int, modified_ns: int) -> tuple[tuple[str, Any], ...]:
     digest = xxhash.xxh3_128()
-    with source.path.open("rb") as file:
+    with path.open("rb") as file:
         if size <= FULL_HASH_BYTES:
             while block := file.read(SAMPLE_BYTES):
                 digest.update(block)
-            return {"bytes": size, "xxh3_128": digest.hexdigest()}
+            return (("bytes", size), ("xxh3_128", digest.hexdigest()))
         for position in (0, size // 2, size - SAMPLE_BYTES):
             file.seek(position)
             digest.update(file.read(SAMPLE_BYTES))
-    modified_ns = source.path.stat().st_mtime_ns
-    return {"bytes": size, "modified_ns": modified_ns, "xxh3_128_samples": digest.hexdigest()}
+    samples = ("xxh3_128_samples", digest.hexdigest())
+    return (("bytes", size), ("modified_ns", modified_ns), samples)
 
 
 def _entries(path: Path) -> list[Path]:

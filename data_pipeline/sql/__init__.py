@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -62,6 +63,7 @@ def query_file(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
     return connection.sql((SQL_DIR / f"{name}.sql").read_text(encoding="utf-8")).to_arrow_table()
 
 
-def sql_files() -> dict[str, str]:
+@cache
+def sql_files() -> Mapping[str, str]:
     """The text of every SQL file, for fingerprints."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(SQL_DIR.glob("*.sql"))}
