@@ -2,8 +2,8 @@
 
 `python benchmarks/fitting.py` compares with the method of Besiroglu et al.'s notebook in the same
 process: a grid of 4,500 starts with L-BFGS-B at scipy's defaults and numerical gradients, then one
-BFGS for each resample from Hoffmann et al.'s constants. `--starts` and `--notebook-resamples` take a
-part of it, whose time is scaled up to the whole and marked so; all of it takes minutes.
+BFGS for each resample from Hoffmann et al.'s constants. `--starts` and `--notebook-resamples` take
+a part of it, whose time is scaled up to the whole; all of it takes minutes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _compare_fits(points: JointPoints, num_starts: int, num_resamples: int) -> d
     fit, resampled = ours
     row = "{:34} {:>10} {:>10} {:>12}".format
     print(row("Chinchilla, 240 points", "wall s", "CPU s", "objective"))
-    print(row("ours: 243 starts, 1,000 resamples", f"{our_s:.2f}", f"{our_cpu_s:.2f}",
+    print(row("ours: 72 starts, 1,000 resamples", f"{our_s:.2f}", f"{our_cpu_s:.2f}",
               f"{fit.objective:.8f}"))  # fmt: skip
     print(row(f"notebook: grid, {num_starts} starts", f"{grid_s:.1f}", f"{grid_cpu_s:.1f}",
               f"{grid:.8f}"))  # fmt: skip

@@ -95,6 +95,7 @@ def describe_joint(
         "convergence_share": fit.convergence_share,
         "bounds_hit": list(fit.bounds_hit),
         "condition_number": fit.condition_number,
+        "rms_residual": fit.rms_residual,
         "cautions": fit.cautions,
     }
 

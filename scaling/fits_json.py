@@ -169,6 +169,7 @@ def _joint(joint: JointAnalysis) -> dict[str, Any]:
         "convergence_share": joint.fit.convergence_share,
         "bounds_hit": list(joint.fit.bounds_hit),
         "condition_number": joint.fit.condition_number,
+        "rms_residual": joint.fit.rms_residual,
         "cautions": joint.fit.cautions,
         "flops_per_param_sample": joint.flops_per_param_sample,
     }

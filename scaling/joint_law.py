@@ -21,6 +21,7 @@ MIN_SIZES = 5  # below five sizes the size exponent is not identified (Choshen e
 MIN_SCALES = 3
 COLLINEAR = 0.999
 MAX_CONDITION = 1e5
+MAX_RESIDUAL = 0.03
 FLOPS_PER_PARAM_SAMPLE = 6.0  # C = 6·N·D for tokens
 
 
@@ -51,6 +52,7 @@ class JointFit:
     convergence_share: float
     bounds_hit: tuple[str, ...]
     condition_number: float
+    rms_residual: float  # of ln loss
 
     @property
     def cautions(self) -> list[str]:
@@ -60,6 +62,8 @@ class JointFit:
             found.append("an exponent is not above 0")
         if self.condition_number > MAX_CONDITION:
             found.append("the points do not tell the parameters apart")
+        if self.rms_residual > MAX_RESIDUAL:
+            found.append(f"it misses the points by {self.rms_residual:.0%} (root mean square)")
         return found
 
     def predict(self, num_params: Array, num_samples: Array) -> Array:
@@ -91,6 +95,7 @@ def fit_joint(points: JointPoints, *, delta: float) -> JointFit:
         predict, _starts(y)[None], y[None], delta=delta, lower=lower[None], upper=upper[None]
     )[0]
     theta = best.theta
+    predicted, jacobian = predict(theta[None])
     return JointFit(
         theta=tuple(theta.tolist()),
         centres=centres,
@@ -102,7 +107,8 @@ def fit_joint(points: JointPoints, *, delta: float) -> JointFit:
         num_sizes=len(np.unique(points.num_params)),
         convergence_share=best.convergence_share,
         bounds_hit=bounds_hit(PARAMETER_NAMES, theta, lower, upper),
-        condition_number=condition_number(predict(theta[None])[1][0]),
+        condition_number=condition_number(jacobian[0]),
+        rms_residual=float(np.sqrt(((y - predicted[0]) ** 2).mean())),
     )
 
 
