@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from worldpm.artifacts import (
     is_current,
     source_sha256,
 )
-from worldpm.errors import InputError, WorldPMError
+from worldpm.errors import ConfigError, InputError, WorldPMError
 from worldpm.log import logger
 
 # One stream out of an archive keeps about so many parsers busy.
@@ -61,6 +61,7 @@ class Plan:
     split: SplitGroups
     attribute: Attribute
     output_dir: Path
+    is_complete: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -73,6 +74,18 @@ class Plan:
     def is_whole(self) -> bool:
         """Whether there is nothing to do."""
         return is_current(self.output_dir, self.fingerprint) and not self.missing()
+
+    def cut_behind(self, name: str) -> Plan:
+        """The plan up to and including a stage.
+
+        Raises:
+            ConfigError: there is no such stage.
+        """
+        names = [stage.name for stage in self.stages]
+        if name not in names:
+            raise ConfigError(f"there is no stage {name!r}; there are {', '.join(names)}")
+        kept = self.stages[: names.index(name) + 1]
+        return replace(self, stages=kept, is_complete=False)
 
     def missing(self) -> list[Stage]:
         """The stages that have to run."""
@@ -133,8 +146,10 @@ def _cleaning(
     return tuple(steps), clustering, tuple(stages)
 
 
-def build(config: DataConfig) -> bool:
+def build(config: DataConfig, until: str | None = None) -> bool:
     """Make `config.output_dir`; returns False if it was whole already.
+
+    With `until` the build stops behind the stage of that name, and publishes nothing.
 
     Raises:
         WorldPMError: the input is wrong; nothing half-written is left under a published name.
@@ -143,6 +158,7 @@ def build(config: DataConfig) -> bool:
     plan = make_plan(config, find_sites(config.source.path))
     if plan.is_whole:
         return False
+    plan = plan if until is None else plan.cut_behind(until)
     missing = plan.missing()
     kept = [stage.name for stage in plan.stages if stage not in missing]
     if kept:
@@ -172,7 +188,8 @@ def _run_all(
     except WorldPMError:
         _remove_unpublished(plan, keep_finished=not is_new)
         raise
-    _write_root(plan, config)
+    if plan.is_complete:
+        _write_root(plan, config)
 
 
 def _run(stage: Stage, executor: Executor) -> None:

@@ -32,8 +32,16 @@ command.add_command(data_curate.annotate)
 @click.option(
     "--strict", is_flag=True, help="Refuse damaged input (the same as source.strict=true)."
 )
+@click.option("--until", metavar="STAGE", help="Stop behind this stage; --dry-run lists them.")
 @config_arguments
-def build(config_path: Path, overrides: tuple[str, ...], dry_run: bool, strict: bool) -> None:
+def build(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    strict: bool,
+    until: str | None,
+) -> None:
     """Turn a dump into groups of answers with preference pairs, and into token shards.
 
     \b
@@ -53,7 +61,10 @@ def build(config_path: Path, overrides: tuple[str, ...], dry_run: bool, strict: 
     )
     if config is None:
         return
-    if build_data(config):
-        click.echo(f"done: {config.output_dir / 'card.md'} describes the data")
+    if build_data(config, until):
+        made = (
+            f"stopped behind {until}" if until else f"{config.output_dir / 'card.md'} describes it"
+        )
+        click.echo(f"done: {made}")
     else:
         click.echo(f"nothing to do: {config.output_dir} is complete and current")
