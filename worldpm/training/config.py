@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -179,7 +180,6 @@ class EvaluationConfig(ConfigModel):
     max_pairs_per_set: Positive | None = None
     splits: tuple[Literal["validation", "test"], ...] = ("validation",)
     token_budget: Positive | None = None
-    save_model: bool = False
 
 
 class DeepSpeedConfig(ConfigModel):
@@ -225,7 +225,6 @@ class TrackingConfig(ConfigModel):
     tensorboard: bool = False
     wandb_project: str | None = None
     trackio_project: str | None = None
-    log_every_steps: Positive = 1
 
 
 class MonitorConfig(ConfigModel):
@@ -308,6 +307,7 @@ class TrainConfig(ConfigModel):
 
 
 # What decides the numbers of a run: a resumed run must agree in these sections.
+SPEED_KEYS = {"batch": ("token_budget",), "model": ("attention", "activation_checkpointing")}
 TRAJECTORY_SECTIONS = ("seed", "model", "batch", "optimizer", "schedule", "loss")
 
 
@@ -316,8 +316,13 @@ def trajectory(config: TrainConfig) -> dict[str, Any]:
 
     Token budget, attention backend and stage are left out: they change speed, not the gradient.
     """
-    values = config.model_dump(mode="json", include=set(TRAJECTORY_SECTIONS))
-    del values["batch"]["token_budget"]
-    for key in ("attention", "activation_checkpointing"):
-        del values["model"][key]
+    return select_trajectory(config.model_dump(mode="json"))
+
+
+def select_trajectory(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same part of a configuration that is JSON already, such as a run record's."""
+    values = {name: config[name] for name in TRAJECTORY_SECTIONS}
+    for section, keys in SPEED_KEYS.items():
+        kept = {key: value for key, value in values[section].items() if key not in keys}
+        values[section] = kept
     return values

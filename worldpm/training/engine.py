@@ -29,6 +29,7 @@ from deepspeed.utils import safe_get_full_grad
 from torch import nn
 
 from worldpm.errors import CheckpointError
+from worldpm.training.collectives import all_reduce_sum
 from worldpm.training.config import OptimizerConfig, TrainConfig
 
 # The shared-memory all-reduce is an inference kernel; on a CPU its compilation would hold up the
@@ -318,31 +319,6 @@ def _build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch
 
         return FusedAdam(groups, adam_w_mode=True, **common)
     return torch.optim.AdamW(groups, foreach=False, **common)
-
-
-def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
-    """Sum a tensor over all ranks, in place."""
-    torch.distributed.all_reduce(values)
-    return values
-
-
-def all_reduce_max(value: float, device: torch.device) -> float:
-    """The largest of a number over all ranks."""
-    tensor = torch.tensor([value], dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
-    return float(tensor.item())
-
-
-def barrier() -> None:
-    """Wait for all ranks."""
-    torch.distributed.barrier()
-
-
-def gather_objects(value: Any) -> list[Any]:
-    """Every rank's value, by rank (small, JSON-like); all ranks must call."""
-    values: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def convert_to_universal(source: Path, target: Path, *, stage: int) -> None:

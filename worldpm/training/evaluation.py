@@ -24,8 +24,9 @@ from worldpm.log import logger
 from worldpm.metrics import pair_metrics
 from worldpm.run_record import EvalRecord, TestSetResult, eval_path
 from worldpm.schema import PAIR_SCORES_SCHEMA
+from worldpm.training.collectives import all_reduce_sum
 from worldpm.training.config import TestSetConfig, TrainConfig
-from worldpm.training.engine import Ranks, all_reduce_sum
+from worldpm.training.engine import Ranks
 from worldpm.training.run_state import RunState
 
 # R responses of a test set, P pairs.

@@ -9,8 +9,9 @@ import torch
 
 from worldpm.data.loader import Step
 from worldpm.data.packing import PackedBatch
+from worldpm.training.collectives import all_reduce_sum
 from worldpm.training.config import LossConfig
-from worldpm.training.engine import Engine, all_reduce_sum
+from worldpm.training.engine import Engine
 from worldpm.training.objective import batch_loss, normaliser
 
 

@@ -13,6 +13,7 @@ from worldpm.log import logger
 from worldpm.run_record import read_metrics
 from worldpm.training import engine as distributed
 from worldpm.training.assembly import make_loader, open_data
+from worldpm.training.collectives import gather_objects
 from worldpm.training.config import TrainConfig
 from worldpm.training.gradients import accumulate
 from worldpm.training.incidents import without_nan
@@ -50,7 +51,7 @@ def replay(config: TrainConfig, step_number: int) -> None:
         )
         norms = trainer.engine.gradient_norms()
         norm = trainer.engine.gradient_norm()
-        everything = distributed.gather_objects(pairs)
+        everything = gather_objects(pairs)
         if ranks.is_main:
             found = {
                 "step": step_number,

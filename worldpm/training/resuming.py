@@ -15,6 +15,7 @@ from worldpm.training.checkpointing import (
     read_checkpoint,
     remove_unfinished,
 )
+from worldpm.training.collectives import all_reduce_max, barrier
 from worldpm.training.config import TrainConfig, trajectory
 from worldpm.training.engine import Engine, Ranks
 from worldpm.training.run_directory import check_same_run, first_difference
@@ -44,9 +45,9 @@ class ResumePoint:
             distributed.convert_to_universal(
                 folder / STATES_TAG, converted / STATES_TAG, stage=self.checkpoint.stage
             )
-        distributed.barrier()
+        barrier()
         engine.load(converted, STATES_TAG)
-        distributed.barrier()
+        barrier()
         if ranks.is_main:
             remove_unfinished(folder.parent)
 
@@ -70,7 +71,7 @@ def find_resume_point(
         if ranks.is_main:
             directory.mkdir(parents=True, exist_ok=True)
             remove_unfinished(directory)
-        distributed.barrier()
+        barrier()
     for checkpoint in reversed(list_checkpoints(directory)):
         too_late = up_to_step is not None and checkpoint.state.step > up_to_step
         if not too_late and _is_intact(checkpoint, ranks):
@@ -109,7 +110,7 @@ def _is_intact(checkpoint: Checkpoint, ranks: Ranks) -> bool:
     damaged = checkpoint.damaged_files(ranks.rank, ranks.world_size)
     for name in damaged:
         logger.warning("%s: %s is damaged; using an older one", checkpoint.folder, name)
-    return distributed.all_reduce_max(float(len(damaged)), ranks.device) == 0
+    return all_reduce_max(float(len(damaged)), ranks.device) == 0
 
 
 def _needs_conversion(checkpoint: Checkpoint, config: TrainConfig, ranks: Ranks) -> bool:

@@ -15,7 +15,7 @@ from worldpm.run_record import (
     RunRecord,
     RunStatus,
 )
-from worldpm.training.config import TrainConfig, trajectory
+from worldpm.training.config import TrainConfig, select_trajectory, trajectory
 from worldpm.training.run_state import RunState
 
 
@@ -68,14 +68,9 @@ def find_finished(config: TrainConfig, data_fingerprint: str) -> RunRecord | Non
         return None
     record = RunRecord.read(config.output_dir)
     check_same_run(
-        config, data_fingerprint, stored_trajectory(record.config), record.data_fingerprint
+        config, data_fingerprint, select_trajectory(record.config), record.data_fingerprint
     )
     return record if record.status == "completed" else None
-
-
-def stored_trajectory(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The trajectory of a configuration that a record holds."""
-    return trajectory(TrainConfig.model_validate(config))
 
 
 def check_same_run(

@@ -27,6 +27,7 @@ from worldpm.training.assembly import (
 )
 from worldpm.training.best_model import is_best_so_far
 from worldpm.training.checkpointing import CheckpointIdentity, CheckpointWriter
+from worldpm.training.collectives import all_reduce_max, barrier
 from worldpm.training.config import TrainConfig, trajectory
 from worldpm.training.deepspeed_config import to_deepspeed
 from worldpm.training.engine import Engine, Ranks
@@ -144,7 +145,7 @@ class Trainer:
                     tracker.log(self.state.step, metrics)
                 bar.advance()
                 self._evaluate_if_due(evaluator)
-                if distributed.all_reduce_max(float(stop.is_set), self.ranks.device):
+                if all_reduce_max(float(stop.is_set), self.ranks.device):
                     return self._interrupt()
                 self._save_if_due(step.num_pairs)
         self._finish(evaluator.statistics)
@@ -198,7 +199,7 @@ class Trainer:
         if measured and not is_last and keep_best is None:
             return
         evaluator.measure(lambda batch: forward(self.engine, batch, self.ranks.device), self.state)
-        distributed.barrier()
+        barrier()
         if keep_best and is_best_so_far(self.config.output_dir, keep_best, self.state.step):
             self._write_model(evaluator.statistics)
 
@@ -211,9 +212,7 @@ class Trainer:
             self._write_record("running")
 
     def _save_checkpoint(self, *, keep: bool = False) -> str:
-        stall_s = self.checkpoints.save(
-            self.state, self.engine.save, distributed.barrier, keep=keep
-        )
+        stall_s = self.checkpoints.save(self.state, self.engine.save, barrier, keep=keep)
         if self.ranks.is_main:
             logger.info("checkpoint after step %d; stood %.2f s", self.state.step, stall_s)
         return f"{CHECKPOINTS_DIRECTORY}/step-{self.state.step:08d}"
