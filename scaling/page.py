@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from scaling.analysis import SetAnalysis
+from scaling.analysis import CurveAnalysis, SetAnalysis
 from scaling.collect import LeftOut, Run, summarise_left_out
 from scaling.config import ReportConfig
 from scaling.number_text import short_number
@@ -19,6 +19,7 @@ from worldpm.artifacts import atomic_file
 
 HTML_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
+CARD_FILE = "card.md"  # of `worldpm data build`
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -68,8 +69,17 @@ def _template_values(page: Page) -> dict[str, Any]:
         "script": (TEMPLATES / "charts.js").read_text(encoding="utf-8"),
         "style": (TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "confidence": f"{page.config.bootstrap.confidence:.0%}",
+        "data_cards": _data_cards(page),
         "commits": sorted({str(run.record.environment.get("commit")) for run in page.runs}),
     }
+
+
+def _data_cards(page: Page) -> list[str]:
+    if page.config.data_card is not None:
+        return [str(page.config.data_card)]
+    sources = {run.record.config.get("data", {}).get("path") for run in page.runs}
+    cards = [Path(source) / CARD_FILE for source in sources if source]
+    return sorted(str(card.resolve()) for card in cards if card.is_file())
 
 
 def _rows(one_set: SetAnalysis) -> list[dict[str, Any]]:
@@ -104,6 +114,8 @@ def _rows(one_set: SetAnalysis) -> list[dict[str, Any]]:
                 "styled": styled.verdict,
                 "form": raw.selected or "",
                 "parameters": "" if fit is None else _parameters(fit.parameters, raw),
+                "prediction": _prediction(raw),
+                "held_out": raw.held_out.get(raw.selected or ""),
                 "loss": _with_band(raw, last),
                 "accuracy": _with_band(accuracy, last),
                 "notes": ", ".join(notes),
@@ -112,7 +124,7 @@ def _rows(one_set: SetAnalysis) -> list[dict[str, Any]]:
     return rows
 
 
-def _parameters(parameters: Any, analysis: Any) -> str:
+def _parameters(parameters: Mapping[str, float], analysis: CurveAnalysis) -> str:
     parts: list[str] = []
     for name, value in parameters.items():
         low, high = analysis.parameter_intervals.get(name, (float("nan"), float("nan")))
@@ -120,7 +132,18 @@ def _parameters(parameters: Any, analysis: Any) -> str:
     return "; ".join(parts)
 
 
-def _with_band(analysis: Any, index: int) -> str:
+def _prediction(analysis: CurveAnalysis) -> str:
+    if not analysis.extrapolations:
+        return ""
+    farthest = analysis.extrapolations[-1]
+    where = f"at {short_number(farthest['num_samples'])}: "
+    if "refused" in farthest:
+        return where + f"refused, {farthest['refused']}"
+    low, high = farthest["interval"]
+    return where + f"{farthest['loss']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _with_band(analysis: CurveAnalysis, index: int) -> str:
     if index < 0:
         return ""
     low, high = analysis.bands[:, index]
