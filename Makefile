@@ -39,7 +39,7 @@ test-slow: setup ## tests that take minutes each
 	$(BIN)/pytest -m slow
 
 test-compat: setup ## our checkpoints in older transformers, in an environment of its own
-	bash tests/compat/run.sh
+	$(BIN)/python tests/compat/run.py
 
 test-integrations: setup ## the real packages of other systems, each in an environment of its own
-	bash tests/integrations/run.sh
+	$(BIN)/python tests/integrations/run.py
