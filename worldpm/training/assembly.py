@@ -15,9 +15,10 @@ from worldpm.data.shards import ShardSet
 from worldpm.data.storage import DataFolder
 from worldpm.errors import ArtifactError, CheckpointError, ConfigError
 from worldpm.log import logger
+from worldpm.modeling.attention import default_backend
 from worldpm.modeling.loading import inspect_checkpoint
 from worldpm.modeling.model_config import config_from_folder
-from worldpm.modeling.preference_model import PreferenceModel
+from worldpm.modeling.preference_model import PreferenceModel, as_dtype
 from worldpm.run_record import describe_environment
 from worldpm.training.adapters import (
     add_adapter,
@@ -232,10 +233,10 @@ def match_partitioned_weights(model: PreferenceModel) -> None:
 
 
 def resolve_attention(section: ModelConfig, device: torch.device) -> Any:
-    """The attention backend: on `auto` the variable-length call on a GPU, segments elsewhere."""
+    """The attention backend; `auto` is the default of the device and the precision."""
     if section.attention != "auto":
         return section.attention
-    return "varlen" if device.type == "cuda" else "segments"
+    return default_backend(device.type, as_dtype(section.precision))
 
 
 def refuse_dropout(model: torch.nn.Module) -> None:
