@@ -9,6 +9,7 @@ import pytest
 from tests.worldpm.training.finetuning.running import ROOT, SHAPE
 from worldpm.cli.finetune import with_suite
 from worldpm.config import load_config
+from worldpm.errors import ConfigError
 from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.training.adapters import add_adapter
 from worldpm.training.architecture import read_architecture
@@ -84,6 +85,11 @@ def test_one_node_of_80_gb_is_planned_for_72b(name: str) -> None:
     architecture = read_architecture(ROOT / "configs/model/qwen2.5-72b.yaml")
     lines = memory_lines(preset(name), architecture)
     assert "H100 80 GB: fits" in lines[-1]
+
+
+def test_four_bit_weights_are_not_partitioned() -> None:
+    with pytest.raises(ConfigError, match=r"deepspeed\.stage 1 or 2"):
+        preset("worldpm-72b-qlora", "deepspeed.stage=3")
 
 
 def test_training_every_weight_of_72b_does_not_fit_one_node() -> None:
