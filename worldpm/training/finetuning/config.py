@@ -74,8 +74,8 @@ class FinetuneConfig(TrainConfig):
         adapter = self.model.adapter
         if adapter is not None and adapter.kind == "qlora" and self.deepspeed.stage == 3:
             raise ValueError(
-                "model.adapter.kind qlora holds a 4-bit copy on every GPU: use deepspeed.stage 1 or "
-                "2, or kind lora with stage 3"
+                "model.adapter.kind qlora holds a 4-bit copy on every GPU: use "
+                "deepspeed.stage 1 or 2, or kind lora with stage 3"
             )
         if "://" in self.data.path:
             raise ValueError("data.path is a URL: the shards are made here; name a local folder")
