@@ -172,6 +172,14 @@ def publish_directory(hidden: Path, final: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def remove_directory(directory: Path) -> None:
+    """Remove a directory whole: killed on the way, a hidden remainder stays, never half of it."""
+    hidden = directory.with_name(f".{directory.name}.removed")
+    shutil.rmtree(hidden, ignore_errors=True)
+    directory.rename(hidden)
+    shutil.rmtree(hidden)
+
+
 @contextmanager
 def atomic_directory(final: Path) -> Generator[Path]:
     """Give an empty hidden directory that takes the name `final` when the block succeeds."""

@@ -17,6 +17,7 @@ from worldpm.artifacts import (
     fingerprint,
     is_current,
     read_json,
+    remove_directory,
     write_json,
 )
 from worldpm.errors import ArtifactError
@@ -49,6 +50,27 @@ def test_a_new_directory_replaces_the_old_one_completely(tmp_path: Path) -> None
         with atomic_directory(final) as hidden:
             (hidden / name).write_text(name)
     assert [path.name for path in final.iterdir()] == ["second"]
+
+
+def test_a_removal_that_is_killed_leaves_no_half_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "out"
+    directory.mkdir()
+    (directory / "a").write_text("a")
+
+    def die(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("worldpm.artifacts.shutil.rmtree", die)
+    with pytest.raises(KeyboardInterrupt):
+        remove_directory(directory)
+    assert not directory.exists()
+    monkeypatch.undo()
+    directory.mkdir()
+    remove_directory(directory)
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(st.dictionaries(st.text(), st.integers(), min_size=2))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldpm.artifacts import Manifest, fingerprint, read_json, write_json
+from worldpm.artifacts import Manifest, fingerprint, read_json, remove_directory, write_json
 from worldpm.errors import ArtifactError
 from worldpm.log import logger
 from worldpm.training.config import CheckpointConfig
@@ -229,7 +229,7 @@ class CheckpointWriter:
         checkpoints = list_checkpoints(self._directory)
         for checkpoint in checkpoints[: -self._config.keep_last]:
             if not self._is_kept(checkpoint, checkpoints):
-                shutil.rmtree(checkpoint.folder)
+                remove_directory(checkpoint.folder)
 
     def _is_kept(self, checkpoint: Checkpoint, all_of_them: list[Checkpoint]) -> bool:
         every = self._config.keep_every_pairs
