@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ from worldpm.errors import FitError
 
 TREND_FORMS = ("log_linear", "pure_power", "offset_power")
 SMOOTH_FORMS = ("constant", *TREND_FORMS)
+MIN_CONVERGENCE_SHARE = 0.1
+MAX_EXPONENT_WIDTH = 1.0
 
 
 @dataclass(slots=True)
@@ -54,10 +56,16 @@ class CurveAnalysis:
     )
     extrapolations: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     training_noise: float = 0.0
+    noisy: Array | None = None  # [R, n], resamples with the noise of training added
     tendency: Trend | None = None
     adjusted_p: float = 1.0
     verdict: Verdict = "undecided"
     evidence: str = ""
+
+    @property
+    def noisy_curve(self) -> Curve:
+        """The curve with resamples that hold the noise of training too."""
+        return self.curve if self.noisy is None else replace(self.curve, resampled=self.noisy)
 
 
 @dataclass(slots=True)
@@ -71,6 +79,30 @@ class JointAnalysis:
     )
     points: JointPoints | None = None
     flops_per_param_sample: float = 0.0
+
+    @property
+    def cautions(self) -> list[str]:
+        """Why the parameters should not be read as a law, from the fit and from its resamples."""
+        if self.fit is None:
+            return []
+        found = list(self.fit.cautions)
+        if self.fit.convergence_share < MIN_CONVERGENCE_SHARE:
+            found.append(f"only {self.fit.convergence_share:.0%} of the starts reach this optimum")
+        loose = [
+            name
+            for name in ("alpha", "beta")
+            if self.intervals[name][1] - self.intervals[name][0] > MAX_EXPONENT_WIDTH
+        ]
+        outside = [
+            name
+            for name, value in self.fit.parameters.items()
+            if not self.intervals[name][0] <= value <= self.intervals[name][1]
+        ]
+        if loose:
+            found.append(f"the data leave {' and '.join(loose)} open")
+        if outside:
+            found.append(f"resamples settle elsewhere ({', '.join(outside)})")
+        return found
 
 
 @dataclass(slots=True)
@@ -157,6 +189,7 @@ def analyse_curves(
 def _conclude_curve(result: CurveAnalysis, bootstrap: BootstrapConfig, rules: RulesConfig) -> None:
     curve = result.curve
     log_resampled, result.training_noise = noisy_resamples(curve, result.fits, bootstrap)
+    result.noisy = np.exp(log_resampled)
     result.tendency = trend(
         np.log(curve.num_samples),
         np.log(curve.value),
@@ -165,7 +198,7 @@ def _conclude_curve(result: CurveAnalysis, bootstrap: BootstrapConfig, rules: Ru
     )
     result.selected = "broken_power" if _is_broken(result) else best_smooth_form(result.fits)
     if result.selected is not None:
-        _intervals_of_selected(result, np.exp(log_resampled), bootstrap, rules)
+        _intervals_of_selected(result, result.noisy, bootstrap, rules)
 
 
 def analyse_joint(

@@ -34,6 +34,7 @@ def describe_iso_flop(law: IsoFlopLaw) -> dict[str, Any]:
     """Profiles and the exponent of the best size."""
     return {
         "size_exponent": law.size_exponent,
+        "size_exponent_interval": None if law.interval is None else list(law.interval),
         "refused": law.reason or None,
         "profiles": [
             {
@@ -170,6 +171,6 @@ def _joint(joint: JointAnalysis) -> dict[str, Any]:
         "bounds_hit": list(joint.fit.bounds_hit),
         "condition_number": joint.fit.condition_number,
         "rms_residual": joint.fit.rms_residual,
-        "cautions": joint.fit.cautions,
+        "cautions": joint.cautions,
         "flops_per_param_sample": joint.flops_per_param_sample,
     }

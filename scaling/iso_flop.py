@@ -7,7 +7,7 @@ curve, linearly in logs; a budget is used only where at least three sizes reach 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from scaling.robust_fit import Array
 
 MIN_SIZES = 3
 NUM_BUDGETS = 6
+MAX_RESAMPLES = 200
+MIN_RESAMPLE_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,45 @@ class IsoFlop:
 
 @dataclass(frozen=True, slots=True)
 class IsoFlopLaw:
-    """N_opt ∝ C^exponent through the bottoms of several budgets, or why there is none."""
+    """N_opt ∝ C^exponent through the bottoms of several budgets, or why there is none.
+
+    The interval is over the resamples that the curves carry.
+    """
 
     profiles: tuple[IsoFlop, ...]
     size_exponent: float | None
     reason: str
+    interval: tuple[float, float] | None = None
 
 
-def fit_iso_flop(curves: Sequence[Curve]) -> IsoFlopLaw:
-    """Profiles at log-spaced budgets within the range that several sizes share."""
+def fit_iso_flop(curves: Sequence[Curve], *, confidence: float) -> IsoFlopLaw:
+    """Profiles at log-spaced budgets within the range that several sizes share.
+
+    An exponent is given only if nearly all resamples have one: else chance put the bottoms there.
+    """
+    law = _fit(curves)
+    if law.size_exponent is None:
+        return law
+    num_resamples = min(MAX_RESAMPLES, len(curves[0].resampled))
+    exponents = [
+        exponent
+        for row in range(num_resamples)
+        if (exponent := _fit([_resample(curve, row) for curve in curves]).size_exponent) is not None
+    ]
+    if len(exponents) < MIN_RESAMPLE_SHARE * num_resamples:
+        share = len(exponents) / num_resamples
+        reason = f"only {share:.0%} of the resamples have their best sizes inside"
+        return replace(law, size_exponent=None, reason=reason)
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(exponents, [tail, 100 - tail])
+    return replace(law, interval=(float(low), float(high)))
+
+
+def _resample(curve: Curve, row: int) -> Curve:
+    return replace(curve, value=curve.resampled[row])
+
+
+def _fit(curves: Sequence[Curve]) -> IsoFlopLaw:
     usable = [curve for curve in curves if len(curve.value) >= 2 and (curve.flops > 0).all()]
     if len(usable) < MIN_SIZES:
         return IsoFlopLaw((), None, f"{len(usable)} sizes with compute; {MIN_SIZES} are needed")

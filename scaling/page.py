@@ -153,13 +153,21 @@ def _with_band(analysis: CurveAnalysis, index: int) -> str:
 def _joint_rows(one_set: SetAnalysis) -> list[dict[str, Any]]:
     joint = one_set.series["raw"].joint
     if joint.fit is None:
-        return [{"test_set": one_set.test_set, "refused": joint.refused}]
+        return [{"test_set": one_set.test_set, "refused": joint.refused, "cautions": []}]
     cells = {
         name: f"{joint.fit.parameters[name]:.3g} [{low:.3g}, {high:.3g}]"
         for name, (low, high) in joint.intervals.items()
         if name in joint.fit.parameters
     }
-    return [{"test_set": one_set.test_set, "refused": "", **cells, "fit": joint.fit}]
+    return [
+        {
+            "test_set": one_set.test_set,
+            "refused": "",
+            **cells,
+            "fit": joint.fit,
+            "cautions": joint.cautions,
+        }
+    ]
 
 
 def _data_uri(path: Path) -> str:

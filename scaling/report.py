@@ -132,7 +132,10 @@ def analyse_runs(config: ReportConfig) -> Findings:
         sets=sets,
         styles={one_set.test_set: style for one_set, style in analysed},
         iso_flop={
-            one_set.test_set: fit_iso_flop([a.curve for a in one_set.series["raw"].curves])
+            one_set.test_set: fit_iso_flop(
+                [analysis.noisy_curve for analysis in one_set.series["raw"].curves],
+                confidence=config.bootstrap.confidence,
+            )
             for one_set in sets
         },
         runs=runs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,15 +78,34 @@ def _curves(num_sizes: int) -> list[Curve]:
 
 
 def test_iso_flop_profiles_find_the_exponent_of_the_best_size() -> None:
-    law = fit_iso_flop(_curves(15))
+    law = fit_iso_flop(_curves(15), confidence=0.95)
     assert law.size_exponent == pytest.approx(0.5, abs=0.08)
+    assert law.interval == pytest.approx((law.size_exponent, law.size_exponent))
     for profile in law.profiles:
         if profile.optimal_params is not None:
             assert profile.optimal_params == pytest.approx(np.sqrt(profile.flops / 6), rel=0.35)
 
 
+def test_noise_widens_the_interval_of_the_exponent_until_none_is_given() -> None:
+    rng = np.random.default_rng(0)
+    noisy = [
+        replace(curve, resampled=curve.value * np.exp(rng.normal(0, 0.3, (50, 1))))
+        for curve in _curves(4)
+    ]
+    law = fit_iso_flop(noisy, confidence=0.95)
+    assert law.interval is not None
+    assert law.interval[1] - law.interval[0] > 0.5
+    noisier = [
+        replace(curve, resampled=curve.value * np.exp(rng.normal(0, 3.0, (50, 1))))
+        for curve in _curves(4)
+    ]
+    refused = fit_iso_flop(noisier, confidence=0.95)
+    assert refused.size_exponent is None
+    assert "of the resamples" in refused.reason
+
+
 def test_two_sizes_have_no_profile() -> None:
-    law = fit_iso_flop(_curves(2))
+    law = fit_iso_flop(_curves(2), confidence=0.95)
     assert law.profiles == ()
     assert "3 are needed" in law.reason
 
