@@ -3,6 +3,8 @@
 # Called by `make demo`: demo.sh OUT [DUMP] [EVAL_DATA]. Run again, it continues where it stopped.
 set -euo pipefail
 out=$1 dump=${2:-} benchmarks=${3:-} suite=configs/eval/quick.yaml
+# Published items are long and the sets many: a hundred of each keep the job within minutes.
+num_pairs_per_set=100
 
 run() {
   printf '\n$ worldpm %s\n' "$*"
@@ -15,14 +17,15 @@ if [ -z "$dump" ]; then
   made_up=$dump
 fi
 if [ -z "$benchmarks" ]; then # the made-up test sets of the three kinds stand in
-  benchmarks=${made_up:-$out/made-up} suite=configs/eval/demo.yaml
+  benchmarks=${made_up:-$out/made-up} suite=configs/eval/demo.yaml num_pairs_per_set=500
   [ -n "${made_up:-}" ] || run data generate configs/data/generate.yaml "output_dir=$benchmarks" num_posts=1000
 fi
 
 run data build configs/data/demo.yaml "source.path=$dump" "output_dir=$out/pairs"
 run eval prepare "$suite" "data_dir=$benchmarks" "output_dir=$out/test_sets"
 run sweep launch configs/sweep/demo.yaml "data.path=$out/pairs" "output_dir=$out/runs" \
-  "overrides.test_sets=@$out/test_sets/test_sets.yaml"
+  "overrides.test_sets=@$out/test_sets/test_sets.yaml" overrides.batch.max_pairs=8192 \
+  "overrides.evaluation.max_pairs_per_set=$num_pairs_per_set"
 run eval run "$suite" "model=$out/runs/tiny-5-seed0/model" "data_dir=$benchmarks" "output_dir=$out/results"
 run scaling report configs/scaling/report.yaml "runs=$out/runs" "output_dir=$out/report"
 
