@@ -3,8 +3,8 @@
 # Called by `make demo`: demo.sh OUT [DUMP] [EVAL_DATA]. Run again, it continues where it stopped.
 set -euo pipefail
 out=$1 dump=${2:-} benchmarks=${3:-} suite=configs/eval/quick.yaml
-# Published items are long and the sets many: a hundred of each keep the job within minutes.
-num_pairs_per_set=100
+# Real posts and published items are long: this many keep the job within minutes.
+max_pairs=2048 num_pairs_per_set=100
 
 run() {
   printf '\n$ worldpm %s\n' "$*"
@@ -14,7 +14,7 @@ run() {
 if [ -z "$dump" ]; then
   dump=$out/dump
   run data generate configs/data/generate.yaml "output_dir=$dump"
-  made_up=$dump
+  made_up=$dump max_pairs=8192
 fi
 if [ -z "$benchmarks" ]; then # the made-up test sets of the three kinds stand in
   benchmarks=${made_up:-$out/made-up} suite=configs/eval/demo.yaml num_pairs_per_set=500
@@ -24,7 +24,7 @@ fi
 run data build configs/data/demo.yaml "source.path=$dump" "output_dir=$out/pairs"
 run eval prepare "$suite" "data_dir=$benchmarks" "output_dir=$out/test_sets"
 run sweep launch configs/sweep/demo.yaml "data.path=$out/pairs" "output_dir=$out/runs" \
-  "overrides.test_sets=@$out/test_sets/test_sets.yaml" overrides.batch.max_pairs=8192 \
+  "overrides.test_sets=@$out/test_sets/test_sets.yaml" "overrides.batch.max_pairs=$max_pairs" \
   "overrides.evaluation.max_pairs_per_set=$num_pairs_per_set"
 run eval run "$suite" "model=$out/runs/tiny-5-seed0/model" "data_dir=$benchmarks" "output_dir=$out/results"
 run scaling report configs/scaling/report.yaml "runs=$out/runs" "output_dir=$out/report"
