@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worldpm.errors import ConfigError
+from worldpm.training.config import AdapterConfig
 
 REQUIRED_KEYS = (
     "model_type",
@@ -77,6 +78,29 @@ def head_dim(architecture: Mapping[str, Any]) -> int:
     return explicit or architecture["hidden_size"] // architecture["num_attention_heads"]
 
 
+def linear_shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the linear layers of one decoder layer, by name."""
+    width, inner = architecture["hidden_size"], architecture["intermediate_size"]
+    queries = architecture["num_attention_heads"] * head_dim(architecture)
+    keys = architecture["num_key_value_heads"] * head_dim(architecture)
+    return {
+        "q_proj": (width, queries),
+        "k_proj": (width, keys),
+        "v_proj": (width, keys),
+        "o_proj": (queries, width),
+        "gate_proj": (width, inner),
+        "up_proj": (width, inner),
+        "down_proj": (inner, width),
+    }
+
+
+def count_adapter(architecture: Mapping[str, Any], adapter: AdapterConfig) -> int:
+    """Weights of the adapters: rank × (inputs + outputs) for every adapted layer."""
+    shapes = linear_shapes(architecture)
+    adapted = [shapes[name] for name in adapter.target_modules if name in shapes]
+    return architecture["num_hidden_layers"] * adapter.rank * sum(map(sum, adapted))
+
+
 def attention_flops_per_pair(architecture: Mapping[str, Any]) -> float:
     """FLOPs of one attended query-key pair, forward and backward, over all layers.
 
@@ -87,16 +111,25 @@ def attention_flops_per_pair(architecture: Mapping[str, Any]) -> float:
 
 
 def training_flops(
-    architecture: Mapping[str, Any], *, num_tokens: float, num_attended: float
+    architecture: Mapping[str, Any],
+    *,
+    num_tokens: float,
+    num_attended: float,
+    adapter: AdapterConfig | None = None,
 ) -> float:
     """FLOPs of forward and backward: 6 a weight and token, plus the exact causal attention.
 
-    The embedding is a look-up and counts nothing (Kaplan et al. 2020, section 2.1). That the last
-    layer's MLP is computed at the rewards alone is not taken off, nor is recomputation added: these
-    are the FLOPs of the model, by which models of other trainers are counted too.
+    A weight that an adapter leaves frozen takes 4, for no gradient of its own is computed; the
+    adapter's weights take 6. The embedding is a look-up and counts nothing (Kaplan et al. 2020,
+    section 2.1). That the last layer's MLP is computed at the rewards alone is not taken off, nor
+    is recomputation added: these are the FLOPs of the model, by which models of other trainers are
+    counted too.
     """
-    counts = count_parameters(architecture)
-    return 6.0 * counts.layers * num_tokens + attention_flops_per_pair(architecture) * num_attended
+    weights = count_parameters(architecture).layers
+    per_token = 6.0 * weights
+    if adapter is not None:
+        per_token = 4.0 * weights + 6.0 * count_adapter(architecture, adapter)
+    return per_token * num_tokens + attention_flops_per_pair(architecture) * num_attended
 
 
 def attention_weight(architecture: Mapping[str, Any]) -> float:

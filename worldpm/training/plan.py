@@ -81,7 +81,12 @@ def make_plan(config: TrainConfig) -> RunPlan:
     num_pairs, num_tokens = _amount_of_data(config)
     # A token attends to half of the tokens of its sequence on average.
     num_attended = num_tokens * cluster.mean_sequence_tokens / 2
-    flops = training_flops(architecture, num_tokens=num_tokens, num_attended=num_attended)
+    flops = training_flops(
+        architecture,
+        num_tokens=num_tokens,
+        num_attended=num_attended,
+        adapter=config.model.adapter,
+    )
     gpu_hours = flops / (gpu.peak_flops * cluster.mfu) / 3600
     checkpoint = CHECKPOINT_BYTES_PER_WEIGHT * counts.total
     return RunPlan(

@@ -165,7 +165,10 @@ class Trainer:
         reported_norm = self.engine.step(lr)
         wall_s = time.perf_counter() - started_s + stall_s
         flops = training_flops(
-            self.architecture, num_tokens=step.num_tokens, num_attended=step.num_attended
+            self.architecture,
+            num_tokens=step.num_tokens,
+            num_attended=step.num_attended,
+            adapter=self.config.model.adapter,
         )
         self.state = self.state.advance(
             pair_ids=step.pair_ids,

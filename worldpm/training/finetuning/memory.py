@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worldpm.training.config import AdapterConfig, TrainConfig
-from worldpm.training.flops import count_parameters, head_dim
+from worldpm.training.flops import count_adapter, count_parameters, linear_shapes
 from worldpm.training.memory import activation_bytes, state_memory
 
 # NF4 with double quantisation: 4 bits, and 0.127 bits of constants a weight (Dettmers et al. 2023).
@@ -20,29 +20,6 @@ BF16_BYTES = 2
 GRADIENT_BYTES, STATE_BYTES = 2 + 4, 12
 # CUDA context, communication buffers, fragmentation: measured on no machine of ours, a round guess.
 RESERVE_BYTES = 5e9
-
-
-def linear_shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of the linear layers of one decoder layer, by name."""
-    width, inner = architecture["hidden_size"], architecture["intermediate_size"]
-    queries = architecture["num_attention_heads"] * head_dim(architecture)
-    keys = architecture["num_key_value_heads"] * head_dim(architecture)
-    return {
-        "q_proj": (width, queries),
-        "k_proj": (width, keys),
-        "v_proj": (width, keys),
-        "o_proj": (queries, width),
-        "gate_proj": (width, inner),
-        "up_proj": (width, inner),
-        "down_proj": (inner, width),
-    }
-
-
-def count_adapter(architecture: Mapping[str, Any], adapter: AdapterConfig) -> int:
-    """Weights of the adapters: rank × (inputs + outputs) for every adapted layer."""
-    shapes = linear_shapes(architecture)
-    adapted = [shapes[name] for name in adapter.target_modules if name in shapes]
-    return architecture["num_hidden_layers"] * adapter.rank * sum(map(sum, adapted))
 
 
 def memory_per_gpu(

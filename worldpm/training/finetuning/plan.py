@@ -9,8 +9,8 @@ from typing import Any
 from worldpm.artifacts import read_json
 from worldpm.training.architecture import read_architecture
 from worldpm.training.finetuning.config import FinetuneConfig
-from worldpm.training.finetuning.memory import count_adapter, memory_per_gpu
-from worldpm.training.flops import count_parameters
+from worldpm.training.finetuning.memory import memory_per_gpu
+from worldpm.training.flops import count_adapter, count_parameters
 
 # GPUs of one node that a plan speaks of, and their memory in bytes.
 GPU_BYTES = {"H100 80 GB": 80e9, "H200 141 GB": 141e9}

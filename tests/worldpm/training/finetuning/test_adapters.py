@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from tests.worldpm.training.finetuning.running import measured_scores, run_finetune, scores_of
+from tests.worldpm.training.finetuning.running import (
+    SHAPE,
+    measured_scores,
+    run_finetune,
+    scores_of,
+)
 from worldpm.errors import CheckpointError, ConfigError
 from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.modeling.tensor_files import read_tensor, read_tensor_index
@@ -17,7 +23,9 @@ from worldpm.training.adapters import DOWN, UP, add_adapter, merge_adapter
 from worldpm.training.config import AdapterConfig, OptimizerConfig
 from worldpm.training.engine import parameter_groups
 from worldpm.training.finetuning.comparison import kept_step
+from worldpm.training.flops import training_flops
 
+ARCHITECTURE = {"model_type": "qwen2", "vocab_size": 384, **SHAPE}
 ADAPTER = AdapterConfig(rank=4, alpha=8.0)
 ROW = {
     "input_ids": torch.arange(12),
@@ -103,6 +111,20 @@ def test_a_misspelt_layer_is_refused(released_folder: Path) -> None:
     config = AdapterConfig(target_modules=("q_porj",))
     with pytest.raises(ConfigError, match="q_porj"):
         add_adapter(model, config, seed=0)
+
+
+def test_frozen_weights_take_four_flops_a_token_and_adapters_six() -> None:
+    shape = ARCHITECTURE | {"num_hidden_layers": 12}
+    adapter = AdapterConfig(rank=2)
+    model = PreferenceModel.from_architecture(shape, seed=0)
+    add_adapter(model, adapter, seed=0)
+    model.model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        hidden = model.model(input_ids=torch.arange(24)[None]).last_hidden_state
+        hidden.sum().backward()
+    expected = training_flops(shape, num_tokens=24, num_attended=24 * 24, adapter=adapter)
+    # torch counts the whole square of attention, and no gradient below the first adapters.
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.03)
 
 
 def test_a_run_with_adapters_leaves_a_checkpoint_that_needs_none(

@@ -15,8 +15,9 @@ from worldpm.training.adapters import add_adapter
 from worldpm.training.architecture import read_architecture
 from worldpm.training.config import AdapterConfig, TrainConfig
 from worldpm.training.finetuning.config import FinetuneConfig
-from worldpm.training.finetuning.memory import count_adapter, memory_per_gpu
+from worldpm.training.finetuning.memory import memory_per_gpu
 from worldpm.training.finetuning.plan import memory_lines
+from worldpm.training.flops import count_adapter
 
 ARCHITECTURE = {"model_type": "qwen2", "vocab_size": 384, **SHAPE}
 
