@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForSequenceClassification,
+)
 
 from tests.worldpm.training.finetuning.running import SHAPE
 from worldpm.chat_template import CHATML, LLAMA3, Encoder
 from worldpm.group_files import write_group_file
 from worldpm.schema import Group, Message, Pair
+
+# Wider initial weights than the default: scores of a random model that tell responses apart.
+SKYWORK = SHAPE | {"vocab_size": 384, "initializer_range": 0.2, "pad_token_id": 380}
 
 
 def preferences(count: int, seed: int = 0) -> list[Group]:
@@ -74,16 +84,28 @@ def base_folder(
 
 
 @pytest.fixture(scope="session")
-def skywork_folder(
+def skywork_llama_folder(
     tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Callable[[list[str]], Any]
 ) -> Path:
     """A random model in the layout of Skywork-Reward-V2-Llama: one linear head."""
     specials = [LLAMA3.beginning, LLAMA3.start, "<|end_header_id|>", "<|eot_id|>"]
     specials += [LLAMA3.reward_token, LLAMA3.pad_token]
     torch.manual_seed(1)
-    model = LlamaForSequenceClassification(LlamaConfig(vocab_size=384, num_labels=1, **SHAPE))
-    folder = tmp_path_factory.mktemp("skywork") / "skywork"
+    model = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **SKYWORK))  # pyright: ignore[reportCallIssue]
+    folder = tmp_path_factory.mktemp("skywork") / "llama"
     return save_foreign(model, make_tokenizer(specials), folder)
+
+
+@pytest.fixture(scope="session")
+def skywork_qwen3_folder(
+    tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Callable[[list[str]], Any]
+) -> Path:
+    """A random model in the layout of Skywork-Reward-V2-Qwen3."""
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
+    torch.manual_seed(3)
+    config = Qwen3Config(num_labels=1, head_dim=16, **SKYWORK)  # pyright: ignore[reportCallIssue]
+    folder = tmp_path_factory.mktemp("skywork") / "qwen3"
+    return save_foreign(Qwen3ForSequenceClassification(config), make_tokenizer(specials), folder)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,11 @@ def load_start(folder: Path, run: Path, *settings: str) -> PreferenceModel:
 
 @pytest.mark.parametrize(
     ("fixture", "template"),
-    [("released_folder", "null"), ("skywork_folder", "llama3-end")],
+    [
+        ("released_folder", "null"),
+        ("skywork_llama_folder", "llama3-end"),
+        ("skywork_qwen3_folder", "qwen3-end"),
+    ],
 )
 def test_a_trained_head_is_kept_bit_for_bit(
     fixture: str,
@@ -131,10 +135,10 @@ def test_the_released_layout_stays_the_released_layout(
 
 
 def test_a_trained_head_without_a_template_is_not_guessed(
-    skywork_folder: Path, preference_file: Path, test_file: Path, tmp_path: Path
+    skywork_llama_folder: Path, preference_file: Path, test_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"preferences\.template"):
-        run_finetune(skywork_folder, preference_file, test_file, tmp_path / "run")
+        run_finetune(skywork_llama_folder, preference_file, test_file, tmp_path / "run")
 
 
 def test_a_baseline_run_stands_beside_in_the_table(
