@@ -24,11 +24,12 @@ SHAPE: dict[str, Any] = {
 ROOT = Path(__file__).parents[4]
 
 
-def run_finetune(init_from: Path, source: Path, test: Path, run: Path, *further: str) -> Result:
-    """Call the verb on a tiny run; exceptions are raised here."""
-    arguments = [
-        "finetune",
-        str(ROOT / "configs/finetune/tiny.yaml"),
+TINY = ROOT / "configs/finetune/tiny.yaml"
+
+
+def tiny_settings(init_from: Path, source: Path, test: Path, run: Path) -> list[str]:
+    """What the tiny configuration leaves open, for a run of seconds."""
+    return [
         f"model.init_from={init_from}",
         f"preferences.source.path={source}",
         f"output_dir={run}",
@@ -41,9 +42,13 @@ def run_finetune(init_from: Path, source: Path, test: Path, run: Path, *further:
         "evaluation.per_epoch=1",
         "optimizer.lr=3e-3",
         "checkpoint.every_pairs=null",
-        *further,
     ]
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+def run_finetune(init_from: Path, source: Path, test: Path, run: Path, *further: str) -> Result:
+    """Call the verb on a tiny run; exceptions are raised here."""
+    settings = [*tiny_settings(init_from, source, test, run), *further]
+    return CliRunner().invoke(cli, ["finetune", str(TINY), *settings], catch_exceptions=False)
 
 
 def scores_of(model: Path, test: Path) -> np.ndarray:
