@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipeline.benchmark_overlap import NgramIndex, benchmark_ngrams
 from data_pipeline.config import DecontaminationConfig
+from data_pipeline.import_card import write_import_card
 from data_pipeline.ngrams import shingle
 from data_pipeline.sources.preference_sets import Dropped, ImportSource, read_preference_set
 from data_pipeline.sources.preference_sets.label_studio import Agreement, measure_agreement
@@ -25,7 +26,7 @@ class ImportConfig(ConfigModel):
 
     source: ImportSource
     output: Path
-    """A .jsonl file of groups; what was dropped and why is written beside it as .counts.json."""
+    """A .jsonl file of groups; its card and counts are written beside it (.card.md, .counts.json)."""
     seed: int = 0
     """Keys the draw of pairs where a format leaves a choice."""
     decontamination: DecontaminationConfig = DecontaminationConfig()
@@ -64,6 +65,7 @@ def import_groups(config: ImportConfig) -> ImportReport:
     counts.check("import")
     report = ImportReport(counts, _agreement(config.source))
     write_json(config.output.with_suffix(".counts.json"), asdict(report))
+    write_import_card(config.output, config.source, report.counts, report.agreement)
     return report
 
 

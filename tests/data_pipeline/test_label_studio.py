@@ -102,6 +102,25 @@ def test_the_import_writes_the_agreement_beside_the_groups(tmp_path: Path) -> No
         "num_comparisons": 1,
         "num_annotators": 1,
     }
+    card = (tmp_path / "groups.card.md").read_text()
+    assert "Krippendorff's α unknown" in card
+
+
+def test_the_data_card_says_how_far_the_annotators_agree(tmp_path: Path) -> None:
+    # One contradiction in three tasks, left and right said thrice each: α = 1 − (2/6) / (18/30).
+    sides = [("left", "right"), ("left", "left"), ("right", "right")]
+    tasks = [
+        pairwise_task(n, annotation(1, choice(first)), annotation(2, choice(second)))
+        for n, (first, second) in enumerate(sides)
+    ]
+    source = ImportSource(path=write(tmp_path, *tasks), format="label_studio", licence="CC0")
+    import_groups(ImportConfig(source=source, output=tmp_path / "groups.jsonl"))
+    card = (tmp_path / "groups.card.md").read_text()
+    assert "Krippendorff's α 0.444 (" in card
+    assert "3 comparisons by 2 annotators" in card
+    assert "2 preference pairs among 4 responses to 2 prompts" in card
+    assert "licence: CC0" in card
+    assert "| dropped: equal_ratings | 1 |" in card
 
 
 def test_wrong_exports_are_named(tmp_path: Path) -> None:
