@@ -26,7 +26,7 @@ class ImportConfig(ConfigModel):
 
     source: ImportSource
     output: Path
-    """A .jsonl file of groups; its card and counts are written beside it (.card.md, .counts.json)."""
+    """A .jsonl file of groups; beside it stand its .card.md and, as numbers, its .counts.json."""
     seed: int = 0
     """Keys the draw of pairs where a format leaves a choice."""
     decontamination: DecontaminationConfig = DecontaminationConfig()
