@@ -18,6 +18,7 @@ from worldpm.training.checkpointing import (
 from worldpm.training.collectives import all_reduce_max, barrier
 from worldpm.training.config import TrainConfig, trajectory
 from worldpm.training.engine import Engine, Ranks
+from worldpm.training.random_state import load_random_state
 from worldpm.training.run_directory import check_same_run, first_difference
 
 
@@ -29,7 +30,11 @@ class ResumePoint:
     universal: bool
 
     def load(self, engine: Engine, ranks: Ranks) -> None:
-        """Load weights and optimizer on all ranks, converting them first if need be."""
+        """Load weights, optimizer and random generators, converting them first if need be."""
+        self._load_engine(engine, ranks)
+        load_random_state(self.checkpoint.folder / STATES_TAG, ranks.rank)
+
+    def _load_engine(self, engine: Engine, ranks: Ranks) -> None:
         folder = self.checkpoint.folder
         if not self.universal:
             engine.load(folder, STATES_TAG)

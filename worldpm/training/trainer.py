@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from worldpm.training.evaluation import Evaluator
 from worldpm.training.flops import training_flops
 from worldpm.training.gradients import accumulate, forward
 from worldpm.training.incidents import IncidentRecorder, StepValues
+from worldpm.training.random_state import save_random_state
 from worldpm.training.resuming import find_resume_point
 from worldpm.training.run_directory import find_finished, write_config
 from worldpm.training.run_state import RunState
@@ -215,10 +217,14 @@ class Trainer:
             self._write_record("running")
 
     def _save_checkpoint(self, *, keep: bool = False) -> str:
-        stall_s = self.checkpoints.save(self.state, self.engine.save, barrier, keep=keep)
+        stall_s = self.checkpoints.save(self.state, self._save_states, barrier, keep=keep)
         if self.ranks.is_main:
             logger.info("checkpoint after step %d; stood %.2f s", self.state.step, stall_s)
         return f"{CHECKPOINTS_DIRECTORY}/step-{self.state.step:08d}"
+
+    def _save_states(self, folder: Path, tag: str) -> None:
+        self.engine.save(folder, tag)
+        save_random_state(folder / tag, self.ranks.rank)
 
     def _interrupt(self) -> int:
         self._save_checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from worldpm.config import load_config
 from worldpm.training.assembly import make_loader, open_data
+from worldpm.training.collectives import barrier
 from worldpm.training.config import TrainConfig
 from worldpm.training.engine import start_ranks
 from worldpm.training.gradients import accumulate, forward
@@ -75,6 +77,27 @@ def gradients_of_steps(data: str, cases: dict[str, list[str]], num_steps: int) -
 def replay_once(data: str, run: str, overrides: list[str], step: int) -> None:
     """Take one step of a run again."""
     replay(load(data, run, overrides), step)
+
+
+def draw_before_and_after_resume(data: str, run: str, overrides: list[str]) -> dict[str, Any]:
+    """What every generator draws after a checkpoint, and in a trainer that goes on from it."""
+    config = load(data, run, overrides)
+    ranks = start_ranks()
+    trainer = Trainer(config, open_data(config), ranks)
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(100 + ranks.rank)
+    random.gauss()  # leaves a second number behind, which belongs to the state
+    trainer._save_checkpoint()
+    trainer.checkpoints.wait()
+    before = draw()
+    barrier()
+    Trainer(config, open_data(config), ranks)
+    return {"before": before, "after": draw()}
+
+
+def draw() -> list[float]:
+    """Numbers of all generators."""
+    return [*torch.rand(2).tolist(), *np.random.rand(2).tolist(), random.random(), random.gauss()]
 
 
 def hang() -> None:

@@ -105,6 +105,14 @@ def test_a_signal_saves_and_leaves_with_its_own_code(straight, data_set, tmp_pat
     assert list_checkpoints(run / "checkpoints")[-1].state.step == record.step < record.num_steps
 
 
+def test_every_rank_gets_its_random_generators_back(data_set, tmp_path):
+    drawn = run_ranks(
+        SCRIPT, "draw_before_and_after_resume", 2, **arguments(data_set, tmp_path / "run")
+    )
+    assert [rank["after"] for rank in drawn] == [rank["before"] for rank in drawn]
+    assert drawn[0]["before"] != drawn[1]["before"]
+
+
 def test_a_complete_run_is_not_taken_again(straight, data_set):
     before = (straight / "run.json").read_bytes()
     assert run_ranks(SCRIPT, "train_once", **arguments(data_set, straight)) == [0]
