@@ -23,6 +23,7 @@ from py7zr.exceptions import ArchiveError
 from py7zr.io import Py7zIO, WriterFactory
 
 from worldpm.errors import InputError
+from worldpm.object_store import StoredFile
 
 CHUNK_BYTES = 4 * 1024 * 1024
 READ_BYTES = 1024 * 1024
@@ -57,6 +58,17 @@ class ByteSource:
         """The place, for messages."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file or archive."""
+        return self.path.stat().st_size
+
+    @contextmanager
+    def at_hand(self, folder: Path) -> Iterator[ByteSource]:
+        """The source as a local file: itself."""
+        del folder
+        yield self
+
     def chunks(self) -> Iterator[bytes]:
         """The uncompressed bytes in pieces of `CHUNK_BYTES`, whatever they come out of.
 
@@ -68,8 +80,36 @@ class ByteSource:
         return _of_equal_size(_file_chunks(self.path))
 
 
-def list_archive(path: Path) -> list[str]:
-    """The names of an archive's files.
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """The same in an object store: fetched when its turn comes, removed when it has been read."""
+
+    file: StoredFile
+    member: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The place, for messages."""
+        return f"{self.file}/{self.member}" if self.member else str(self.file)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file or archive."""
+        return self.file.size
+
+    @contextmanager
+    def at_hand(self, folder: Path) -> Iterator[ByteSource]:
+        """A local copy in `folder`, for as long as the context lasts."""
+        copy = folder / self.file.name
+        try:
+            self.file.fetch(copy)
+            yield ByteSource(copy, self.member)
+        finally:
+            copy.unlink(missing_ok=True)
+
+
+def list_archive(path: Path | StoredFile) -> list[str]:
+    """The names of an archive's files; of a stored one only the header is read.
 
     Raises:
         InputError: it is no 7z archive, is encrypted, or holds a path that leads out of it.
@@ -83,7 +123,7 @@ def list_archive(path: Path) -> list[str]:
                     f"{path} is a Git LFS pointer, not the archive: run `git lfs pull`"
                 )
             raise InputError(f"{path} is not a 7z archive: download it again, or remove it")
-        with py7zr.SevenZipFile(path) as archive:
+        with path.open("rb") as file, py7zr.SevenZipFile(file) as archive:
             if archive.needs_password():
                 raise InputError(f"{path} is encrypted: unpack it with its password first")
             names = [entry.filename for entry in archive.list() if not entry.is_directory]
@@ -94,7 +134,7 @@ def list_archive(path: Path) -> list[str]:
     return names
 
 
-def _refuse_escape(path: Path, name: str) -> None:
+def _refuse_escape(path: Path | StoredFile, name: str) -> None:
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
         raise InputError(f"{path} holds {name!r}, a path that leads out of the archive: refused")
@@ -105,6 +145,9 @@ def _of_equal_size(chunks: Iterator[bytes]) -> Iterator[bytes]:
     rest = bytearray()
     try:
         for chunk in chunks:
+            if not rest and len(chunk) == CHUNK_BYTES:
+                yield chunk
+                continue
             rest += chunk
             while len(rest) >= CHUNK_BYTES:
                 yield bytes(rest[:CHUNK_BYTES])
@@ -117,11 +160,12 @@ def _of_equal_size(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
+    size = READ_BYTES if path.suffix in (".gz", ".zst") else CHUNK_BYTES
     with _open_file(path) as file:
         while True:
             try:
                 # One read of the layer below: a longer one would lose what came before damage.
-                chunk = file.read1(READ_BYTES)
+                chunk = file.read1(size)
             except DECOMPRESSION_ERRORS as exc:
                 raise DamagedArchiveError(str(exc)) from exc
             if not chunk:

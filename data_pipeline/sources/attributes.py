@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ MARK = 0xFF
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Texts by attribute, one entry a row and null where the row has none, entities resolved.
+    """Texts by attribute, one a row, entities resolved; null where a row has none or an empty one.
 
     `starts` and `ends` bound each row in `data`; rows in `careful` have no right values yet.
     """
@@ -60,8 +61,10 @@ class Attributes:
 
 
 def cut_attributes(data: bytes, wanted: tuple[str, ...]) -> Attributes:
-    """The wanted attributes of every row of `data`, which ends behind a row."""
-    data = PADDING + data + PADDING
+    """The wanted attributes of every row of `data`.
+
+    It ends behind a row, and stands between two `PADDING`s, so that windows may look beyond it.
+    """
     array = np.frombuffer(data, np.uint8)
     less = np.flatnonzero(array == LESS)
     is_row = _windows(data, less, 4) == _window_of(b"<row")
@@ -88,19 +91,18 @@ def cut_attributes(data: bytes, wanted: tuple[str, ...]) -> Attributes:
     careful[row[~known]] = True
     _, known = _codes_and_fits(data, last + 1, ends - last - 1, ROW_END)
     careful |= ~known
-    for strange in (less[~is_row], np.flatnonzero(array < ord(" "))):
+    clean, moved, strange_references = _resolve_entities(data, array)
+    for strange in (less[~is_row], np.flatnonzero(array < ord(" ")), strange_references):
         owner = np.searchsorted(starts, strange, side="right") - 1
         inside = (owner >= 0) & (strange < last[owner])
         careful[owner[inside]] = True
-    clean, moved, strange = _resolve_entities(data, array)
-    owner = np.searchsorted(starts, strange, side="right") - 1
-    careful[owner[owner >= 0]] = True
+    quotes = moved(quotes)
+    begins, ends_of_values = quotes[::2] + 1, quotes[1::2]
     columns: dict[str, pa.Array] = {}
     for name in wanted:
         has = np.flatnonzero(keys == _code_of(f" {name}=".encode()))
         careful[row[has[1:]][np.diff(row[has]) == 0]] = True
-        bounds = moved(opening[has] + 1), moved(closing[has])
-        columns[name] = _texts(clean, len(starts), row[has], *bounds)
+        columns[name] = _texts(clean, len(starts), row[has], begins[has], ends_of_values[has])
     return Attributes(columns, starts, ends, np.flatnonzero(careful), data)
 
 
@@ -114,8 +116,13 @@ def _key_starts(opening: Int64s, closing: Int64s, row: Int64s, starts: Int64s) -
     return before
 
 
-def _texts(data: bytes, num_rows: int, rows: Int64s, starts: Int64s, ends: Int64s) -> pa.Array:
-    """Slices of `data` as an Arrow column, by views into it: no text passes through Python."""
+def _texts(
+    data: bytes | bytearray, num_rows: int, rows: Int64s, starts: Int64s, ends: Int64s
+) -> pa.Array:
+    """Slices of `data` as an Arrow column, by views into it: no text passes through Python.
+
+    Rows without a slice, or with an empty one, are null.
+    """
     lengths = ends - starts
     views = np.zeros((num_rows, 4), "<i4")
     views[rows, 0] = lengths
@@ -130,13 +137,13 @@ def _texts(data: bytes, num_rows: int, rows: Int64s, starts: Int64s, ends: Int64
     views[rows[is_long], 2] = 0
     views[rows[is_long], 3] = starts[is_long]
     valid = np.zeros(num_rows, dtype=bool)
-    valid[rows] = True
+    valid[rows] = lengths > 0
     buffers = [np.packbits(valid, bitorder="little"), views, data]
     array = pa.Array.from_buffers(pa.string_view(), num_rows, [pa.py_buffer(b) for b in buffers])
     return array.cast(pa.string())
 
 
-def _windows(data: bytes, places: Int64s, num_bytes: int) -> UInt64s:
+def _windows(data: bytes | bytearray, places: Int64s, num_bytes: int) -> UInt64s:
     """The `num_bytes` (at most 8) at each place as one number."""
     at_every_byte = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
     words = at_every_byte[np.clip(places, 0, len(data) - 8)]
@@ -164,6 +171,7 @@ def _codes(data: bytes, starts: Int64s, lengths: Int64s) -> UInt64s:
     return codes
 
 
+@cache
 def _code_of(text: bytes) -> np.uint64:
     padded = text + PADDING
     return _codes(padded, np.zeros(1, np.int64), np.array([len(text)]))[0]
@@ -196,7 +204,9 @@ class _Moved:
         return places - self._deleted_before[np.searchsorted(self._places, places)]
 
 
-def _resolve_entities(data: bytes, array: npt.NDArray[np.uint8]) -> tuple[bytes, _Moved, Int64s]:
+def _resolve_entities(
+    data: bytes, array: npt.NDArray[np.uint8]
+) -> tuple[bytearray, _Moved, Int64s]:
     """The bytes with entities resolved, where places moved, and the places of odd references."""
     places = np.flatnonzero(array == AMPERSAND)
     words = _windows(data, places, 8)
@@ -207,11 +217,12 @@ def _resolve_entities(data: bytes, array: npt.NDArray[np.uint8]) -> tuple[bytes,
     strange = places[(kinds == 0) & (array[places + 1] == HASH)]
     found = kinds > 0
     places, lengths = places[found], _ENTITY_LENGTHS[kinds[found]]
-    work = array.copy()
+    resolved = bytearray(data)
+    work = np.frombuffer(resolved, np.uint8)
     work[places] = _ENTITY_CHARACTERS[kinds[found]]
     for offset in range(1, max(map(len, ENTITIES))):
         work[places[lengths > offset] + offset] = MARK
-    clean = work.tobytes().translate(None, bytes([MARK]))
+    clean = resolved.translate(None, bytes([MARK]))
     return clean, _Moved(places, lengths - 1), strange
 
 

@@ -13,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.sources.rows import Damage, Piece, parse_rows, whole_rows
+from data_pipeline.sources.rows import Damage, ParsedPiece, Piece, parse_rows, whole_rows
 from worldpm.artifacts import StageCounts
 
 QUESTION, ANSWER = 1, 2
@@ -56,13 +56,12 @@ _NUMBERS = ("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "Score", "OwnerU
 
 @dataclass(frozen=True, slots=True)
 class ParsedPosts:
-    """The questions and answers of a piece of a file; `last_row` is its last row's number."""
+    """The questions and answers of a piece of a file, whose rows count from 1 here."""
 
     table: pa.Table
     counts: StageCounts
     damage: Damage
     root_closed_at: int | None
-    last_row: int
 
 
 Mapper = Callable[[Callable[[Piece], ParsedPosts], Iterable[Piece]], Iterable[ParsedPosts]]
@@ -81,9 +80,10 @@ def read_posts(
     """
     last_row, root_closed_at = 0, None
     for part in mapper(partial(parse_posts, site=site), whole_rows(chunks, where)):
-        damage.add(part.damage)
-        last_row = part.last_row
-        root_closed_at = part.root_closed_at if root_closed_at is None else root_closed_at
+        damage.add(part.damage, num_rows_before=last_row)
+        if root_closed_at is None and part.root_closed_at is not None:
+            root_closed_at = last_row + part.root_closed_at
+        last_row += part.counts.rows_in
         yield part.table, part.counts
     if root_closed_at is None:
         damage.note(f"the closing tag is missing after row {last_row}: the file may have been cut")
@@ -94,23 +94,17 @@ def read_posts(
 def parse_posts(piece: Piece, site: str) -> ParsedPosts:
     """Read one piece of a site's file."""
     parsed = parse_rows(piece, _ATTRIBUTES)
-    lost = parsed.damage.num_rows_lost
-    last_row = piece.first_row + parsed.num_rows - 1
     counts = StageCounts(rows_in=parsed.num_rows)
-    counts.drop("broken_row", lost)
-    where = f"rows {piece.first_row} to {last_row}"
-    table = _to_table(parsed.columns, site, where, parsed.damage, counts)
+    counts.drop("broken_row", parsed.damage.num_rows_lost)
+    table = _to_table(parsed, site, counts)
     counts.rows_out = table.num_rows
-    return ParsedPosts(table, counts, parsed.damage, parsed.root_closed_at, last_row)
+    return ParsedPosts(table, counts, parsed.damage, parsed.root_closed_at)
 
 
-def _to_table(
-    raw: dict[str, pa.Array], site: str, where: str, damage: Damage, counts: StageCounts
-) -> pa.Table:
-    # Old dumps write an attribute without a value where newer ones leave it out.
-    raw = {name: pc.if_else(pc.equal(column, ""), None, column) for name, column in raw.items()}
-    num = {name: _integers(raw[name], name, where, damage) for name in _NUMBERS}
-    created = _timestamps(raw["CreationDate"], where, damage)
+def _to_table(parsed: ParsedPiece, site: str, counts: StageCounts) -> pa.Table:
+    raw = parsed.columns
+    num = {name: _integers(raw[name], name, parsed) for name in _NUMBERS}
+    created = _timestamps(raw["CreationDate"], parsed)
     question_id = pc.if_else(pc.equal(num["PostTypeId"], QUESTION), num["Id"], num["ParentId"])
     columns = [
         pa.repeat(pa.scalar(site), len(created)),
@@ -132,7 +126,9 @@ def _to_table(
     for entry in reasons.value_counts().to_pylist():
         if entry["values"] is not None:
             counts.drop(entry["values"], entry["counts"])
-    table = pa.table(columns, names=POSTS_SCHEMA.names).filter(pc.is_null(reasons))
+    table = pa.table(columns, names=POSTS_SCHEMA.names)
+    if reasons.null_count < len(reasons):
+        table = table.filter(pc.is_null(reasons))
     return table.cast(POSTS_SCHEMA)
 
 
@@ -167,15 +163,16 @@ def split_tags(text: str | None) -> list[str] | None:
     return [tag for tag in text.split("|") if tag]
 
 
-def _integers(texts: pa.Array, name: str, where: str, damage: Damage) -> pa.Array:
+def _integers(texts: pa.Array, name: str, parsed: ParsedPiece) -> pa.Array:
     try:
         return texts.cast(pa.int64())
     except pa.ArrowInvalid:
         values = texts.to_pylist()
-        parsed = [_integer(value) for value in values]
-        bad = [v for v, number in zip(values, parsed, strict=True) if v and number is None]
-        damage.note(f"{where}: {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}")
-        return pa.array(parsed, pa.int64())
+        numbers = [_integer(value) for value in values]
+        bad = [v for v, number in zip(values, numbers, strict=True) if v and number is None]
+        text = f": {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}"
+        parsed.damage.note(text, (1, parsed.num_rows))
+        return pa.array(numbers, pa.int64())
 
 
 def _integer(value: str | None) -> int | None:
@@ -184,17 +181,18 @@ def _integer(value: str | None) -> int | None:
     return int(text) if is_number and len(text) < 19 else None
 
 
-def _timestamps(texts: pa.Array, where: str, damage: Damage) -> pa.Array:
+def _timestamps(texts: pa.Array, parsed: ParsedPiece) -> pa.Array:
     try:
         return texts.cast(pa.timestamp("ms"))
     except pa.ArrowInvalid:
-        parsed = [_timestamp(text) for text in texts]
-        bad = [t.as_py() for t, date in zip(texts, parsed, strict=True) if t.is_valid and not date]
-        damage.note(
-            f"{where}: {len(bad)} of CreationDate are no dates, such as {bad[0][:40]!r}; the posts "
-            "are kept without a date"
+        dates = [_timestamp(text) for text in texts]
+        bad = [t.as_py() for t, date in zip(texts, dates, strict=True) if t.is_valid and not date]
+        parsed.damage.note(
+            f": {len(bad)} of CreationDate are no dates, such as {bad[0][:40]!r}; the posts "
+            "are kept without a date",
+            (1, parsed.num_rows),
         )
-        return pa.array(parsed, pa.timestamp("ms"))
+        return pa.array(dates, pa.timestamp("ms"))
 
 
 def _timestamp(text: pa.Scalar) -> datetime | None:

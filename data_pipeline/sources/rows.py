@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lxml import etree
 
-from data_pipeline.sources.attributes import cut_attributes
+from data_pipeline.sources.attributes import PADDING, cut_attributes
 from worldpm.errors import InputError
 
 Row = dict[str, str]
@@ -43,38 +43,54 @@ _NUMERIC = re.compile(r"&#(?:x([0-9A-Fa-f]{1,8})|([0-9]{1,8}));")
 _PARSER_OPTIONS = {"resolve_entities": False, "no_network": True, "load_dtd": False}
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was found in some rows (their numbers, first and last), or in a file as a whole."""
+
+    text: str
+    rows: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        if self.rows is None:
+            return self.text
+        first, last = self.rows
+        return (f"row {first}" if first == last else f"rows {first} to {last}") + self.text
+
+
 @dataclass(slots=True)
 class Damage:
     """What was wrong with a file and where; `num_rows_lost` of its rows could not be read."""
 
     num_rows_lost: int = 0
-    notes: list[str] = field(default_factory=list[str])
+    notes: list[Note] = field(default_factory=list[Note])
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, rows: tuple[int, int] | None = None) -> None:
         """Remember a place; beyond `MAX_DAMAGE_NOTES` only the count of lost rows grows."""
         if len(self.notes) < MAX_DAMAGE_NOTES:
-            self.notes.append(text)
+            self.notes.append(Note(text, rows))
 
-    def add(self, other: Damage) -> None:
+    def add(self, other: Damage, *, num_rows_before: int) -> None:
         """Take over what was found in the next part of the same file."""
         self.num_rows_lost += other.num_rows_lost
-        for text in other.notes:
-            self.note(text)
+        for note in other.notes:
+            rows = note.rows
+            if rows is not None:
+                rows = rows[0] + num_rows_before, rows[1] + num_rows_before
+            self.note(note.text, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some rows of a file, none of them cut; the first is the file's row `first_row`."""
+    """Some whole rows of a file, with `PADDING` before and behind them."""
 
     data: bytes
-    first_row: int
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedPiece:
-    """The readable rows of a piece: texts by attribute, null where a row has none.
+    """The readable rows of a piece: texts by attribute, null where a row has none or an empty one.
 
-    `num_rows` counts broken ones too; behind row `root_closed_at` the root element ends.
+    Rows count from 1 here, broken ones too; behind row `root_closed_at` the root element ends.
     """
 
     columns: dict[str, pa.Array]
@@ -91,30 +107,27 @@ def whole_rows(chunks: Iterable[bytes], where: str) -> Iterator[Piece]:
             begins with `where`.
     """
     rest = b""
-    num_rows = 0
     started = False
     for chunk in chunks:
-        data = rest + chunk
-        cut = data.rfind(b"<row")
-        if not started and (cut >= 0 or len(data) > MAX_HEADER_BYTES):
-            _check_header(data[: data.find(b"<row")] if cut >= 0 else data, where)
+        cut = chunk.rfind(b"<row")
+        if not started and (cut >= 0 or len(rest) + len(chunk) > MAX_HEADER_BYTES):
+            header = rest + chunk
+            _check_header(header[: header.find(b"<row")] if cut >= 0 else header, where)
             started = True
-        if cut > 0:
-            yield Piece(data[:cut], num_rows + 1)
-            num_rows += _count_rows(data[:cut])
-        rest = data[cut:] if cut > 0 else data
+        if cut > 0 or (cut == 0 and rest):
+            view = memoryview(chunk)
+            yield Piece(b"".join((PADDING, rest, view[:cut], PADDING)))
+            rest = bytes(view[cut:])
+        else:
+            rest += chunk
         if len(rest) > MAX_ROW_BYTES:
             raise InputError(
-                f"{where}: row {num_rows + 1} is longer than {MAX_ROW_BYTES:,} bytes: no post is; "
-                "the file is damaged or hostile"
+                f"{where}: a row is longer than {MAX_ROW_BYTES:,} bytes: no post is; the file is "
+                "damaged or hostile"
             )
     if not started:
         _check_header(rest, where)
-    yield Piece(rest, num_rows + 1)
-
-
-def _count_rows(data: bytes) -> int:
-    return data.count(b"<row") - data.count(b"<rows")
+    yield Piece(b"".join((PADDING, rest, PADDING)))
 
 
 def _check_header(header: bytes, where: str) -> None:
@@ -140,9 +153,7 @@ def parse_rows(piece: Piece, wanted: tuple[str, ...]) -> ParsedPiece:
     """Read the rows of a piece; what cannot be read is counted and its place noted."""
     cut = cut_attributes(_as_utf8(piece.data), wanted)
     reader = _CarefulReader()
-    read = {
-        int(row): reader.read(cut.text_of(row), piece.first_row + int(row)) for row in cut.careful
-    }
+    read = {int(row): reader.read(cut.text_of(row), int(row) + 1) for row in cut.careful}
     columns = cut.columns
     if read:
         is_careful = np.zeros(len(cut.starts), dtype=bool)
@@ -151,7 +162,7 @@ def parse_rows(piece: Piece, wanted: tuple[str, ...]) -> ParsedPiece:
             name: pc.replace_with_mask(
                 column,
                 pa.array(is_careful),
-                pa.array([(row or {}).get(name) for row in read.values()], pa.string()),
+                pa.array([(row or {}).get(name) or None for row in read.values()], pa.string()),
             )
             for name, column in columns.items()
         }
@@ -211,7 +222,7 @@ class _CarefulReader:
         except etree.XMLSyntaxError as exc:
             start = re.sub(r"\s+", " ", piece[:60]).strip()
             self.damage.num_rows_lost += 1
-            self.damage.note(f"row {self._row} ({start} …) is broken: {exc.msg}")
+            self.damage.note(f" ({start} …) is broken: {exc.msg}", (self._row, self._row))
             return None
         if "</" in piece[end + 2 :].replace("</row>", ""):
             self._close_root()

@@ -33,6 +33,9 @@ from worldpm.errors import InputError
 ROWS_PER_PART = 250_000
 ROWS_PER_ROW_GROUP = 25_000
 
+# Where the files of an object store stand while they are read.
+FETCHED = ".fetched"
+
 # Files from this size on are parsed by several processes while one decompresses.
 LARGE_BYTES = 256 * 1024 * 1024
 
@@ -64,22 +67,18 @@ class Ingest(Stage):
 
     def tasks(self) -> list[str]:
         # The largest first: it decides how long the stage takes.
-        by_size = sorted(self.sites, key=lambda site: (-_size(site), site.host))
+        by_size = sorted(self.sites, key=lambda site: (-site.posts.size, site.host))
         return [site.host for site in by_size]
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
         site = next(site for site in self.sites if site.host == task)
-        if self.parse_workers <= 1 or _size(site) < LARGE_BYTES:
+        if self.parse_workers <= 1 or site.posts.size < LARGE_BYTES:
             return ingest_site(site, directory, strict=self.strict)
         # One stream of bytes out of the archive feeds several parsers.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.parse_workers, mp_context=context) as pool:
             mapper = partial(map_in_order, pool, self.parse_workers + 2)
             return ingest_site(site, directory, strict=self.strict, mapper=mapper)
-
-
-def _size(site: Site) -> int:
-    return site.posts.path.stat().st_size
 
 
 def ingest_site(site: Site, directory: Path, *, strict: bool, mapper: Mapper = map) -> TaskResult:
@@ -89,16 +88,19 @@ def ingest_site(site: Site, directory: Path, *, strict: bool, mapper: Mapper = m
         InputError: the file is no dump, has no rows, or `strict` and it is damaged.
     """
     damage, counts = Damage(), StageCounts()
-    chunks = _until_damage(site.posts, damage)
-    parts = read_posts(chunks, site.host, site.posts.label, damage, mapper)
-    last_created = _write_parts(parts, counts, site.host, directory)
+    with site.posts.at_hand(directory / FETCHED) as source:
+        chunks = _until_damage(source, damage)
+        parts = read_posts(chunks, site.host, site.posts.label, damage, mapper)
+        last_created = _write_parts(parts, counts, site.host, directory)
     if counts.rows_in == 0:
         detail = f" ({damage.notes[0]})" if damage.notes else ""
         raise InputError(f"{site.posts.label} holds no rows: the dump is empty{detail}")
     if strict and damage.notes:
-        found = "\n".join(damage.notes)
+        found = "\n".join(map(str, damage.notes))
         raise InputError(f"{site.posts.label} is damaged, and source.strict refuses that:\n{found}")
-    notes: list[dict[str, Any]] = [{"site": site.host, "damage": text} for text in damage.notes]
+    notes: list[dict[str, Any]] = [
+        {"site": site.host, "damage": str(note)} for note in damage.notes
+    ]
     if last_created is not None:
         notes.append({"site": site.host, "last_created": last_created.isoformat()})
     return TaskResult({f"ingest/{site.host}": counts, "ingest": counts}, notes)
@@ -134,7 +136,7 @@ def _write_parts(
 
 
 def _write_part(tables: list[pa.Table], path: Path) -> None:
-    part = pa.concat_tables(tables).combine_chunks()
+    part = pa.concat_tables(tables)
     write_atomic(
         path,
         lambda hidden: pq.write_table(
