@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from worldpm.config import ConfigModel
+from worldpm.object_store import Location
 
 PairPolicy = Literal["one_random_pair", "all", "adjacent", "top_vs_rest"]
 
@@ -15,8 +16,9 @@ PairPolicy = Literal["one_random_pair", "all", "adjacent", "top_vs_rest"]
 class SourceConfig(ConfigModel):
     """Where the dump is."""
 
-    path: Path
-    """A folder of `<host>.7z` archives and `<host>/Posts.xml` folders, or one of these."""
+    path: Location
+    """A folder of `<host>.7z` archives and `<host>/Posts.xml` folders, or one of these; or its URL
+    in an object store (s3://…, gs://…): files are fetched one by one and removed when read."""
     strict: bool = False
     """Refuse damaged input instead of keeping what is whole and counting the rest."""
 
@@ -130,7 +132,10 @@ class DataConfig(ConfigModel):
     """Everything that shapes a data build."""
 
     source: SourceConfig
-    output_dir: Path
+    output_dir: Location
+    """A folder, or a URL where the finished build is published: then `work_dir` is needed."""
+    work_dir: Path | None = None
+    """Where the stages run if `output_dir` is a URL; machines that share the work share it."""
     seed: int = 0
     """Keys every draw: pairs, splits and the global order."""
     buckets: int | None = Field(default=None, ge=1)
@@ -144,6 +149,26 @@ class DataConfig(ConfigModel):
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardConfig = ShardConfig()
     executor: ExecutorConfig = ExecutorConfig()
+
+    @property
+    def build_dir(self) -> Path:
+        """The folder of this machine in which the build is made."""
+        return self.output_dir if isinstance(self.output_dir, Path) else self.work_dir or Path()
+
+    @property
+    def published_url(self) -> str | None:
+        """Where the finished build goes; None if it stays."""
+        return self.output_dir if isinstance(self.output_dir, str) else None
+
+    @model_validator(mode="after")
+    def _names_a_place_to_work(self) -> DataConfig:
+        if isinstance(self.output_dir, str) and self.work_dir is None:
+            raise ValueError(
+                f"output_dir is {self.output_dir}: name a local folder for the stages as work_dir"
+            )
+        if isinstance(self.output_dir, Path) and self.work_dir is not None:
+            raise ValueError("work_dir is for an output_dir that is a URL: leave it out")
+        return self
 
     @field_validator("buckets")
     @classmethod

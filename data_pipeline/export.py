@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -17,9 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from data_pipeline.publication import read_manifest
 from worldpm.artifacts import Manifest, atomic_file, write_atomic
 from worldpm.config import ConfigModel
-from worldpm.errors import ConfigError, InputError
+from worldpm.errors import ArtifactError, ConfigError, InputError
+from worldpm.object_store import Location, ObjectFolder, StoredFile
 from worldpm.schema import MESSAGE_TYPE, Split
 
 Layout = Literal["messages", "message"]
@@ -43,10 +46,10 @@ EXTRA_TYPES: dict[ExtraColumn, pa.DataType] = {
 class ExportConfig(ConfigModel):
     """Settings of `worldpm data export`."""
 
-    input: Path
-    """A folder that `worldpm data build` wrote."""
-    output: Path
-    """The file to write: .parquet or .jsonl."""
+    input: Location
+    """A folder or URL that `worldpm data build` wrote to."""
+    output: Location
+    """The file or URL to write: .parquet or .jsonl."""
     splits: tuple[Split, ...] | None = None
     """Which splits; null exports all."""
     sites: tuple[str, ...] | None = None
@@ -68,25 +71,41 @@ def export_pairs(config: ExportConfig) -> int:
         ConfigError: the output's name says no known format.
         InputError: the input is no finished build.
     """
-    write = {".parquet": _write_parquet, ".jsonl": _write_lines}.get(config.output.suffix)
+    suffix = PurePosixPath(str(config.output)).suffix
+    write = {".parquet": _write_parquet, ".jsonl": _write_lines}.get(suffix)
     if write is None:
         raise ConfigError(f"output: {config.output} must end in .parquet or .jsonl")
     files = group_files(config.input)
     schema = _schema(config)
     tables = (_pairs(batch, config, schema) for path in files for batch in _batches(path, config))
-    return write(config.output, tables, schema)
+    if isinstance(config.output, Path):
+        return write(config.output, tables, schema)
+    folder, _, name = config.output.rpartition("/")
+    with tempfile.TemporaryDirectory() as local:
+        num_pairs = write(Path(local) / name, tables, schema)
+        ObjectFolder(folder).put(Path(local) / name, name)
+    return num_pairs
 
 
-def group_files(build_dir: Path) -> list[Path]:
-    """The Parquet files of a finished build's groups.
+def group_files(build: Path | str) -> Sequence[Path | StoredFile]:
+    """The Parquet files of a finished build's groups, at a path or URL.
 
     Raises:
-        InputError: there are none, or the build has no manifest.
+        InputError: there are none.
+        ArtifactError: the build has no manifest.
     """
-    files = sorted((build_dir / "groups").glob("*.parquet"))
+    files: Sequence[Path | StoredFile]
+    if isinstance(build, Path):
+        files = sorted((build / "groups").glob("*.parquet"))
+    else:
+        stored = ObjectFolder(f"{build}/groups").files()
+        files = [file for name, file in stored.items() if name.endswith(".parquet")]
     if not files:
-        raise InputError(f"{build_dir}/groups holds no Parquet file: run `worldpm data build`")
-    Manifest.read(build_dir)
+        raise InputError(f"{build}/groups holds no Parquet file: run `worldpm data build`")
+    if isinstance(build, Path):
+        Manifest.read(build)
+    elif read_manifest(build) is None:
+        raise ArtifactError(f"{build} has no manifest.json: that output is not complete")
     return files
 
 
@@ -96,9 +115,9 @@ def _schema(config: ExportConfig) -> pa.Schema:
     return pa.schema([("prompt", MESSAGES_TYPE), ("chosen", answer), ("rejected", answer), *extras])
 
 
-def _batches(path: Path, config: ExportConfig) -> Iterator[pa.Table]:
+def _batches(path: Path | StoredFile, config: ExportConfig) -> Iterator[pa.Table]:
     columns = ["group_id", "site", "question_id", "prompt", "responses", "pairs", "split"]
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as raw, pq.ParquetFile(raw) as file:
         for batch in file.iter_batches(batch_size=GROUPS_PER_BATCH, columns=columns):
             table = pa.Table.from_batches([batch])
             for name, wanted in (("split", config.splits), ("site", config.sites)):

@@ -14,6 +14,7 @@ from data_pipeline import card_figures, data_card
 from data_pipeline.config import DataConfig
 from data_pipeline.data_card import CardFacts, write_card
 from data_pipeline.executors import Executor, available_cores, make_executor, memory_per_worker_mb
+from data_pipeline.publication import STAGES_FOLDER, is_published, publish
 from data_pipeline.sources.discovery import Site, find_sites
 from data_pipeline.stage import Stage
 from data_pipeline.stages.attribute import Attribute
@@ -94,7 +95,7 @@ class Plan:
 
 def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     """Lay out the stages; reads nothing but what identifies the inputs."""
-    out, work = config.output_dir, config.output_dir / "stages"
+    out, work = config.build_dir, config.build_dir / STAGES_FOLDER
     memory_mb = memory_per_worker_mb(config.executor)
     workers = config.executor.workers or available_cores()
     ingest = Ingest(
@@ -154,34 +155,42 @@ def build(config: DataConfig, until: str | None = None) -> bool:
     Raises:
         WorldPMError: the input is wrong; nothing half-written is left under a published name.
     """
-    is_new = not config.output_dir.exists() or not any(config.output_dir.iterdir())
+    folder = config.build_dir
+    is_new = not folder.exists() or not any(folder.iterdir())
     plan = make_plan(config, find_sites(config.source.path))
-    if plan.is_whole:
+    if _is_done(plan, config):
         return False
     plan = plan if until is None else plan.cut_behind(until)
-    missing = plan.missing()
-    kept = [stage.name for stage in plan.stages if stage not in missing]
-    if kept:
-        logger.info("kept: %s", ", ".join(kept))
     try:
         with make_executor(config.executor) as executor:
-            _run_all(plan, config, missing, executor, is_new=is_new)
+            if not plan.is_whole:
+                _run_all(plan, config, executor, is_new=is_new)
+            if config.published_url and executor.is_driver and plan.is_complete:
+                publish(folder, config.published_url)
     except OSError as exc:
         if exc.errno is not None and exc.filename is None:  # pyarrow leaves the place out
-            raise OSError(exc.errno, exc.strerror, str(config.output_dir)) from exc
+            raise OSError(exc.errno, exc.strerror, str(folder)) from exc
         raise
     return True
 
 
-def _run_all(
-    plan: Plan, config: DataConfig, missing: list[Stage], executor: Executor, *, is_new: bool
-) -> None:
+def _is_done(plan: Plan, config: DataConfig) -> bool:
+    if config.published_url:  # what is there counts: the folder of the stages may be gone
+        return is_published(config.published_url, plan.fingerprint)
+    return plan.is_whole
+
+
+def _run_all(plan: Plan, config: DataConfig, executor: Executor, *, is_new: bool) -> None:
+    missing = plan.missing()
+    kept = [stage.name for stage in plan.stages if stage not in missing]
+    if kept:
+        logger.info("kept: %s", ", ".join(kept))
     if not executor.is_driver:
         for stage in missing:
             _run(stage, executor)
         return
     # From here until the end the output is incomplete, and its missing manifest says so.
-    (config.output_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    (plan.output_dir / MANIFEST_NAME).unlink(missing_ok=True)
     try:
         for stage in missing:
             _run(stage, executor)
@@ -267,7 +276,7 @@ def _write_root(plan: Plan, config: DataConfig) -> None:
     _publish_parquet(plan.attribute, plan.output_dir / "attribution")
     counts = waterfall(plan)
     write_card(plan.output_dir, config, _card_facts(plan, counts))
-    shown = config.model_dump(mode="json", exclude={"output_dir", "executor", "source"})
+    shown = config.model_dump(mode="json", exclude={"output_dir", "work_dir", "executor", "source"})
     Manifest(
         kind="data_build",
         fingerprint=plan.fingerprint,
@@ -277,7 +286,7 @@ def _write_root(plan: Plan, config: DataConfig) -> None:
         files={
             name: entry
             for name, entry in describe_files(plan.output_dir).items()
-            if not name.startswith("stages/")
+            if not name.startswith(f"{STAGES_FOLDER}/")
         },
     ).write(plan.output_dir)
 
@@ -288,7 +297,8 @@ def plan_lines(config: DataConfig) -> list[str]:
         plan = make_plan(config, find_sites(config.source.path))
     except InputError as exc:
         return [f"the build would stop: {exc}".replace("\n", "; ")]
-    if plan.is_whole:
+    if _is_done(plan, config):
         return [f"nothing to do: {config.output_dir} is complete and current"]
     missing = plan.missing()
-    return [f"{stage.name}: {'run' if stage in missing else 'keep'}" for stage in plan.stages]
+    lines = [f"{stage.name}: {'run' if stage in missing else 'keep'}" for stage in plan.stages]
+    return [*lines, f"publish: to {config.published_url}"] if config.published_url else lines

@@ -32,7 +32,9 @@ command.add_command(data_curate.annotate)
 @click.option(
     "--strict", is_flag=True, help="Refuse damaged input (the same as source.strict=true)."
 )
-@click.option("--until", metavar="STAGE", help="Stop behind this stage; --dry-run lists them.")
+@click.option(
+    "--until", metavar="STAGE", help="Run up to this stage and stop; --dry-run lists the stages."
+)
 @config_arguments
 def build(
     config_path: Path,
@@ -50,6 +52,15 @@ def build(
     DUMP holds <host>.7z archives and/or <host>/Posts.xml folders. OUT gets manifest.json, card.md,
     groups/*.parquet, tokenizer/ and shards/. What is there already and still current is kept; after
     a kill the same command goes on where it stopped.
+
+    One stage at a time: --until pair runs what the stage `pair` needs and `pair` itself; with all
+    before it kept, that is this stage alone. To run a stage again, remove its folder OUT/stages/….
+
+    \b
+    worldpm data build … --dry-run                        the stages, and which would run
+    worldpm data build … --until pair                     stop behind a stage
+    worldpm data build configs/data/base.yaml source.path=s3://bucket/dump \\
+        output_dir=s3://bucket/out work_dir=/scratch/out  read from and publish to an object store
     """
     from data_pipeline.config import DataConfig
     from data_pipeline.pipeline import build as build_data
@@ -62,9 +73,7 @@ def build(
     if config is None:
         return
     if build_data(config, until):
-        made = (
-            f"stopped behind {until}" if until else f"{config.output_dir / 'card.md'} describes it"
-        )
+        made = f"stopped behind {until}" if until else f"{config.output_dir}/card.md describes it"
         click.echo(f"done: {made}")
     else:
         click.echo(f"nothing to do: {config.output_dir} is complete and current")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worldpm.artifacts import write_atomic
 from worldpm.errors import ArtifactError, ConfigError
+from worldpm.object_store import ObjectFolder, is_url
 
 
 class DataFolder:
@@ -22,7 +22,7 @@ class DataFolder:
     def __init__(self, location: str, cache_folder: Path | None = None) -> None:
         self.location = location.rstrip("/")
         self._cache: Path | None = None
-        if "://" in location:
+        if is_url(location):
             if cache_folder is None:
                 raise ConfigError(
                     f"data.path is {location}: name a local folder for copies as data.cache"
@@ -42,18 +42,12 @@ class DataFolder:
             raise ArtifactError(
                 f"there is no {path}: data.path must be the output of `worldpm data build`"
             )
-        self._fetch(name, path)
-        return path
-
-    def _fetch(self, name: str, path: Path) -> None:
-        import fsspec
-
-        filesystem, root = fsspec.core.url_to_fs(self.location)
         try:
             # Two ranks may fetch the same file: each writes its own copy, either takes the name.
-            write_atomic(path, lambda hidden: filesystem.get_file(f"{root}/{name}", str(hidden)))
+            ObjectFolder(self.location).fetch(name, path)
         except FileNotFoundError as exc:
             raise ArtifactError(
                 f"there is no {self.location}/{name}: data.path must be the output of "
                 "`worldpm data build`"
             ) from exc
+        return path
