@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline import html_text
 from data_pipeline.html_text import to_markdown
 from data_pipeline.plain_markdown import to_plain_markdown
 
@@ -54,6 +55,31 @@ def test_lists_quotes_links_images_tables_and_emphasis_become_markdown() -> None
         *("![pic](u.png)", "| h |\n| --- |\n| 1 |"),
     ):
         assert part in text
+
+
+WORDS = st.sampled_from(["word", "a_b", "2 * 3", "1. one", "$x_1$", "a &lt; b", "&amp;", "`t`"])
+INLINE = st.recursive(
+    WORDS,
+    lambda inner: st.builds(
+        lambda tag, text: f"<{tag}>{text}</{tag.split()[0]}>",
+        st.sampled_from(["em", "strong", "code", 'a href="http://x.y/z"']),
+        inner,
+    ),
+    max_leaves=3,
+)
+BLOCK = st.one_of(
+    st.lists(INLINE, min_size=1, max_size=4).map(lambda parts: f"<p>{' '.join(parts)}</p>"),
+    WORDS.map(lambda text: f"<pre><code>{text}\n  {text}\n</code></pre>"),
+    WORDS.map(lambda text: f"<p>{text}<br>{text}</p>"),
+)
+
+
+@given(st.lists(BLOCK, min_size=1, max_size=4).map("\n\n".join))
+def test_simple_posts_are_the_same_by_the_single_pass_and_the_full_converter(html: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        single = to_markdown(html)
+        patch.setattr(html_text, "_SINGLE_PASS", html_text._FULL)
+        assert single == to_markdown(html)
 
 
 def test_superscripts_and_subscripts_are_marked() -> None:
