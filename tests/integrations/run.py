@@ -2,12 +2,12 @@
 
 A tiny random checkpoint is served; `proofs/prove_NAME.py` runs in the environment NAME with
 WORLDPM_REWARD (the server's address) and WORLDPM_CHECKPOINT set, and prints what it proved. An
-environment is built once and again when its requirements change.
+environment is built once, below WORLDPM_INTEGRATIONS or build/integrations, and again when its list
+of packages changes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -19,9 +19,11 @@ from pathlib import Path
 
 import httpx
 
+from worldpm.artifacts import file_sha256
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-BUILD = ROOT / "build" / "integrations"
+BUILD = Path(os.environ.get("WORLDPM_INTEGRATIONS", ROOT / "build" / "integrations"))
 PROOFS = ("trl", "openrlhf", "verl", "rm_gallery", "openjudge", "schemathesis")
 PROOF_TIMEOUT_S = 600
 START_TIMEOUT_S = 120
@@ -81,24 +83,19 @@ def environment(name: str) -> Path:
     """The Python of an environment, built if its requirements changed."""
     folder = BUILD / name
     requirements = HERE / "environments" / f"{name}.txt"
-    bare = HERE / "environments" / f"{name}.no-deps.txt"
-    texts = [path.read_text() for path in (requirements, bare) if path.is_file()]
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    digest = file_sha256(requirements)
     marker = folder / "complete"
     python = folder / "bin" / "python"
     if marker.is_file() and marker.read_text() == digest:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    # Most modules of these packages are never imported: compiling them all takes minutes.
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
-    torch = next((line for line in texts[0].splitlines() if line.startswith("torch==")), None)
-    if torch is not None:
-        # Alone and first: another package's range must not choose a build with CUDA.
-        subprocess.run([*pip, torch], check=True)
+    # Every package is named with its version, so nothing is resolved: several of these packages
+    # ask for versions that exclude each other, or for a torch with CUDA. Most of their modules are
+    # never imported: compiling them all takes minutes.
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-compile", "--no-deps"]
     subprocess.run([*pip, "-r", requirements], check=True)
-    if bare.is_file():
-        subprocess.run([*pip, "--no-deps", "-r", bare], check=True)
-    subprocess.run([*pip, "--no-deps", "-e", ROOT], check=True)
+    subprocess.run([*pip, "-e", ROOT], check=True)
     marker.write_text(digest)
     return python
 

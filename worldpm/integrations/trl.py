@@ -3,6 +3,7 @@
     from worldpm.integrations.trl import reward_function
     trainer = GRPOTrainer(model, reward_funcs=reward_function("http://127.0.0.1:8000"), …)
 
+OnlineDPOTrainer would turn None into 0 and awaits nothing: give it `online_dpo_reward_function`.
 A checkpoint folder of ours may also be given to TRL itself, as `reward_funcs="RUN/model"`.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from worldpm.errors import InputError
-from worldpm.integrations.source import messages_of, open_reward, reference_of
+from worldpm.integrations.source import messages_of, numbers_of, open_reward, reference_of
 from worldpm.rewards.base import RewardValue, Sample
 
 RewardFunction = Callable[..., list[float | None]]
@@ -58,6 +59,25 @@ def async_reward_function(
     ) -> list[float | None]:
         samples = _samples(prompts, completions, columns, reference_column, domain_column)
         return _answer(await reward.score_async(samples), columns)
+
+    score.__name__ = name
+    return score
+
+
+def online_dpo_reward_function(
+    source: str | None = None,
+    *,
+    name: str = "worldpm",
+    on_abstain: float | None = None,
+    reference_column: str | None = None,
+    domain_column: str | None = None,
+) -> Callable[..., list[float]]:
+    """Numbers alone; an abstention is `on_abstain`, and without it an error (`ServerError`)."""
+    reward = open_reward(source)
+
+    def score(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        samples = _samples(prompts, completions, columns, reference_column, domain_column)
+        return numbers_of(reward.score(samples), on_abstain, where="OnlineDPOTrainer")
 
     score.__name__ = name
     return score

@@ -76,6 +76,15 @@ def test_trl_earlier_turns_of_a_completion_belong_to_the_prompt(reward):
     assert sample.response == "42"
 
 
+def test_trl_online_dpo_is_never_given_none(reward):
+    function = trl.online_dpo_reward_function("http://server")
+    assert function(prompts=["hi"], completions=["yes"], trainer_state=None) == [3.0]
+    with pytest.raises(ServerError, match="OnlineDPOTrainer: the reward of sample 1 abstains"):
+        function(prompts=["hi", "hi"], completions=["yes", "?"])
+    function = trl.online_dpo_reward_function("http://server", on_abstain=-1)
+    assert function(prompts=["hi", "hi"], completions=["yes", "?"]) == [3.0, -1.0]
+
+
 def test_trl_a_missing_column_is_named(reward):
     function = trl.reward_function("http://server", reference_column="answer")
     with pytest.raises(InputError, match="no column 'answer'"):
