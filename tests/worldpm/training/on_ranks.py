@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import numpy as np
 import torch
 
 from worldpm.config import load_config
-from worldpm.training.assembly import make_loader, open_data
+from worldpm.modeling.preference_model import PreferenceModel
+from worldpm.training.architecture import describe_model
+from worldpm.training.assembly import build_model, make_loader, open_data
 from worldpm.training.collectives import barrier
 from worldpm.training.config import TrainConfig
-from worldpm.training.engine import start_ranks
+from worldpm.training.deepspeed_config import to_deepspeed
+from worldpm.training.engine import Engine, start_ranks
 from worldpm.training.gradients import accumulate, forward
 from worldpm.training.replay import replay
 from worldpm.training.stopping import Watchdog
@@ -24,6 +29,7 @@ from worldpm.training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "configs/train/tiny.yaml"
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 MODEL = ROOT / "configs/model/tiny-1.yaml"
 
 
@@ -98,6 +104,69 @@ def draw_before_and_after_resume(data: str, run: str, overrides: list[str]) -> d
 def draw() -> list[float]:
     """Numbers of all generators."""
     return [*torch.rand(2).tolist(), *np.random.rand(2).tolist(), random.random(), random.gauss()]
+
+
+class PeakMemory:
+    """Bytes of this process's own pages (no mapped files) at their peak while this is open."""
+
+    def __enter__(self) -> PeakMemory:
+        self.begin = self.peak = anonymous_bytes()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.001):
+            self.peak = max(self.peak, anonymous_bytes())
+
+
+def anonymous_bytes() -> int:
+    """`RssAnon` of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def load_in_parts(data: str, run: str, overrides: list[str]) -> dict[str, Any]:
+    """Read a model folder as a run does; how much memory that took, and what differs from it."""
+    # Freed blocks go back to the system at once: else glibc's heap keeps what a layer took.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 128 * 1024)
+    config = load(data, run, overrides)
+    ranks = start_ranks()
+    opened = open_data(config)
+    values = to_deepspeed(config, hidden_size=describe_model(config.model)["hidden_size"])
+    # A first small model: what is imported and set up once is no part of the weights.
+    small = load(
+        data,
+        run,
+        [
+            line
+            for line in overrides
+            if not line.startswith(("model.init_from", "model.architecture"))
+        ],
+    )
+    build_model(small, opened, ranks.device, values)
+    with PeakMemory() as memory:
+        model = build_model(config, opened, ranks.device, values)
+    engine = Engine(model, config, values)
+    assert config.model.init_from is not None
+    stored = PreferenceModel.from_pretrained(config.model.init_from).state_dict()
+    state = engine.full_state()
+    return {
+        "peak_growth_bytes": memory.peak - memory.begin,
+        "num_params": sum(tensor.numel() for tensor in stored.values()),
+        "num_local_params": engine.num_local_params(),
+        "types": sorted({str(parameter.dtype) for parameter in model.parameters()}),
+        "different": [
+            name
+            for name, tensor in state.items()
+            if not torch.equal(tensor, stored[name].to(tensor.dtype))
+        ],
+    }
 
 
 def hang() -> None:
