@@ -9,7 +9,7 @@ from typing import Any
 from worldpm.artifacts import read_json
 from worldpm.training.architecture import read_architecture
 from worldpm.training.finetuning.config import FinetuneConfig
-from worldpm.training.finetuning.memory import memory_per_gpu
+from worldpm.training.finetuning.memory import BF16_BYTES, memory_per_gpu
 from worldpm.training.flops import count_adapter, count_parameters
 
 # GPUs of one node that a plan speaks of, and their memory in bytes.
@@ -51,6 +51,19 @@ def memory_lines(config: FinetuneConfig, architecture: Mapping[str, Any]) -> lis
         f"of {config.batch.token_budget:,} tokens:",
         *(f"  {name}: {size / 1e9:.1f} GB" for name, size in terms.items() if size),
         f"  together: {total / 1e9:.1f} GB ({fits})",
+        *_host_lines(config, counts.total),
+    ]
+
+
+def _host_lines(config: FinetuneConfig, num_weights: int) -> list[str]:
+    adapter = config.model.adapter
+    if adapter is None or adapter.kind != "qlora":
+        return []
+    processes = min(config.cluster.gpus, config.cluster.gpus_per_node)
+    copy = num_weights * BF16_BYTES / 1e9
+    return [
+        f"host memory of a node while loading: each of {processes} processes reads the weights in "
+        f"bf16 and quantises them: {processes} × {copy:.0f} GB = {processes * copy:,.0f} GB"
     ]
 
 

@@ -85,7 +85,14 @@ def test_four_bit_weights_of_72b_take_half_a_byte_and_their_constants() -> None:
 def test_one_node_of_80_gb_is_planned_for_72b(name: str) -> None:
     architecture = read_architecture(ROOT / "configs/model/qwen2.5-72b.yaml")
     lines = memory_lines(preset(name), architecture)
-    assert "H100 80 GB: fits" in lines[-1]
+    assert any("H100 80 GB: fits" in line for line in lines)
+
+
+def test_the_plan_names_the_host_memory_of_eight_bf16_copies() -> None:
+    architecture = read_architecture(ROOT / "configs/model/qwen2.5-72b.yaml")
+    *_, line = memory_lines(preset("worldpm-72b-qlora"), architecture)
+    # 71.5 G weights with the two-layer head, two bytes each.
+    assert "8 × 143 GB = 1,144 GB" in line
 
 
 def test_four_bit_weights_are_not_partitioned() -> None:
