@@ -21,6 +21,7 @@ from worldpm.errors import ConfigError
 # permutation of 15 M pairs takes a megabyte and not a hundred.
 MAX_SINGLY_PERMUTED_GROUPS = 2**20
 BLOCK_GROUPS = 64
+GROUPS_READ_AT_ONCE = 2**18
 
 EMPTY_CHAIN = hashlib.sha256(b"worldpm pair chain").hexdigest()
 
@@ -65,11 +66,14 @@ class PairIndex:
         return before
 
     def max_pairs_in_group(self) -> int:
-        """The largest number of pairs of one group; reads the index once, piece by piece."""
+        """The largest number of pairs of one group; reads the index once, bit by bit."""
         largest, before = 0, 0
         for piece in self._pieces:
-            largest = max(largest, int(np.diff(piece, prepend=before).max()))
-            before = int(piece[-1])
+            # A piece may be the whole mapped index: no copy of it is made.
+            for start in range(0, len(piece), GROUPS_READ_AT_ONCE):
+                part = piece[start : start + GROUPS_READ_AT_ONCE]
+                largest = max(largest, int(np.diff(part, prepend=before).max()))
+                before = int(part[-1])
         return largest
 
 
