@@ -51,16 +51,23 @@ def attend_segments(
     packing: PackingPlan,
     scale: float | None,
 ) -> torch.Tensor:
-    """Attend segment by segment, each to its prefix and causally to itself; `[1, T, H, D]`."""
+    """Attend segment by segment, each to its prefix and causally to itself; `[1, T, H, D]`.
+
+    Where the plan asks for some rows only, the others are zero.
+    """
     num_key_heads = key_1JTD.shape[1]
     # Queries that share a key head become a batch, keys a broadcast view: nothing is repeated.
     query_GJTD = query_1HTD[0].unflatten(0, (num_key_heads, -1)).transpose(0, 1)
+    if packing.query_rows is not None:
+        query_GJTD = query_GJTD.index_select(2, packing.query_rows)
     chunks = iter(query_GJTD.split(packing.chunk_lengths, dim=2))
     # One split, not a slice per segment: the backward of a slice fills a whole row with zeros.
     keys = key_1JTD.split(packing.segment_lengths, dim=2)
     values = value_1JTD.split(packing.segment_lengths, dim=2)
     outputs: list[torch.Tensor] = []
     for number, segment in enumerate(packing.segments):
+        if not segment.chunks:
+            continue
         key, value = keys[number], values[number]
         if segment.prefix is not None:
             key = torch.cat([keys[segment.prefix], key], dim=2)
@@ -68,7 +75,9 @@ def attend_segments(
         key = key.expand(query_GJTD.shape[0], -1, -1, -1)
         value = value.expand(query_GJTD.shape[0], -1, -1, -1)
         for num_queries, num_keys in segment.chunks:
-            mask = packing.causal_mask(num_queries, num_keys, query_GJTD.dtype, key.device)
+            mask = None
+            if num_queries > 1:
+                mask = packing.causal_mask(num_queries, num_keys, query_GJTD.dtype, key.device)
             outputs.append(
                 functional.scaled_dot_product_attention(
                     next(chunks),
@@ -78,8 +87,11 @@ def attend_segments(
                     scale=scale,
                 )
             )
-    output_GJTD = torch.cat(outputs, dim=2)
-    return output_GJTD.permute(2, 1, 0, 3).flatten(1, 2)[None]
+    output_1THD = torch.cat(outputs, dim=2).permute(2, 1, 0, 3).flatten(1, 2)[None]
+    if packing.query_rows is None:
+        return output_1THD
+    empty_1THD = query_1HTD.new_zeros(query_1HTD.shape).transpose(1, 2)
+    return empty_1THD.index_copy(1, packing.query_rows, output_1THD)
 
 
 def attend_dense(
@@ -134,10 +146,13 @@ def _register(backend: AttentionBackend) -> None:
         packing: PackingPlan,
         scaling: float | None = None,
         dropout: float = 0.0,
+        query_rows: torch.Tensor | None = None,
         **_: Any,
     ) -> tuple[torch.Tensor, None]:
         assert attention_mask is None, "the plan is the mask; transformers must not build one"
         assert dropout == 0.0, "chosen and rejected would see different noise"
+        if query_rows is not None and backend == "segments":
+            packing = packing.at_rows(query_rows.to(query.device))
         return attend(query, key, value, packing, scaling), None
 
     AttentionInterface.register(implementation_name(backend), attention)

@@ -1,8 +1,8 @@
 """In the last layer, compute only the rows from which rewards are read.
 
-No later layer looks at the other rows, so the last layer's output projection and feed-forward part
-need the reward positions alone: exact, and a fifth of a four-layer model's work. Done by hooks on
-the layer, which gradient checkpointing, ZeRO-3 and adapters leave in place.
+No later layer looks at the other rows: all of them give keys and values, and everything else of the
+last layer needs the reward positions alone. Exact, and a fifth of a four-layer model's work. Done
+by hooks on the layer, which gradient checkpointing, ZeRO-3 and adapters leave in place.
 """
 
 # T tokens of a row, R rewards
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 ROWS_ARGUMENT = "reward_rows"
+# What works row by row, of a layer of the Qwen and Llama families.
+PARTS = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp")
 
 
 class LastLayerRows:
@@ -31,19 +33,23 @@ class LastLayerRows:
         The rows are noted where attention begins, not at the layer's own call: gradient
         checkpointing repeats what is inside the layer only.
         """
-        attention, feed_forward = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-        attention.register_forward_pre_hook(self._enter, with_kwargs=True)
-        for module in (attention.get_submodule("o_proj"), feed_forward):
+        layer.get_submodule("self_attn").register_forward_pre_hook(self._enter, with_kwargs=True)
+        for name in PARTS:
+            module = layer.get_submodule(name)
             module.register_forward_pre_hook(self._select)
             module.register_forward_hook(self._scatter)
-        feed_forward.register_forward_hook(self._leave)
+        layer.get_submodule("mlp").register_forward_hook(self._leave)
 
-    def _enter(self, _attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _enter(
+        self, _attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self._active.pop(get_ident(), None)
         rows_R = kwargs.get(ROWS_ARGUMENT)
-        if rows_R is not None:
-            hidden_1TD = args[0] if args else kwargs["hidden_states"]
-            self._active[get_ident()] = (rows_R, hidden_1TD.shape[1])
+        if rows_R is None:
+            return None
+        hidden_1TD = args[0] if args else kwargs["hidden_states"]
+        self._active[get_ident()] = (rows_R, hidden_1TD.shape[1])
+        return args, {**kwargs, "query_rows": rows_R}
 
     def _leave(self, _feed_forward: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
         self._active.pop(get_ident(), None)

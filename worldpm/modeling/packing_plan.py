@@ -9,8 +9,9 @@ own prompt. A token sees its prefix and, causally, its own segment.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -46,10 +47,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class PackingPlan:
-    """The checked segments of one row, with what backends derived from them for earlier layers."""
+    """The checked segments of one row, with what backends derived from them for earlier layers.
+
+    `query_rows` int64 `[Q]`: the only positions whose attention is asked for, where not all are.
+    """
 
     num_tokens: int
     segments: tuple[Segment, ...]
+    query_rows: torch.Tensor | None = None
     _derived: dict[Hashable, Any] = field(default_factory=dict)
 
     @classmethod
@@ -91,6 +96,21 @@ class PackingPlan:
             return segment.start, segment.start
         prompt = self.segments[segment.prefix]
         return prompt.start, prompt.end
+
+    def at_rows(self, rows_R: torch.Tensor) -> PackingPlan:
+        """The same row with queries at some positions alone, in ascending order: `query_rows`."""
+        rows = sorted(rows_R.tolist())
+        segments: list[Segment] = []
+        start = 0
+        for segment in self.segments:
+            end = bisect_left(rows, segment.end, start)
+            prefix_start, prefix_end = self.prefix_of(segment)
+            before = prefix_end - prefix_start - segment.start + 1
+            chunks = tuple((1, row + before) for row in rows[start:end])
+            segments.append(replace(segment, chunks=chunks))
+            start = end
+        query_rows = torch.tensor(rows, device=rows_R.device)
+        return replace(self, segments=tuple(segments), query_rows=query_rows)
 
     def derive(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """What `make` returns, made once a row for every `key`."""

@@ -201,10 +201,11 @@ def test_the_last_layer_computes_reward_positions_only(
     num_tokens, num_rewards = len(batch["input_ids"]), len(batch["reward_index"])
     seen: list[int] = []
     for number in range(2):
-        projection = model.model.get_submodule(f"layers.{number}.mlp.gate_proj")
-        projection.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))
+        for part in ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj"):
+            projection = model.model.get_submodule(f"layers.{number}.{part}")
+            projection.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))
     expected = model(**batch)
-    assert seen == [num_tokens, num_rewards]
+    assert seen == [num_tokens] * 3 + [num_rewards] * 3
     # A plain call of the backbone, and one after a call that broke off, are whole.
     with pytest.raises(RuntimeError, match="out of DATA bounds"):
         model(**batch | {"reward_index": torch.tensor([num_tokens])})
@@ -212,7 +213,7 @@ def test_the_last_layer_computes_reward_positions_only(
     ids = torch.arange(9)[None]
     model.model.set_attn_implementation("sdpa")
     model.model(input_ids=ids, use_cache=False)
-    assert seen == [9, 9]
+    assert seen == [9] * 6
     model.model.set_attn_implementation("worldpm_segments")
     torch.testing.assert_close(model(**batch), expected, atol=0, rtol=0)
 
@@ -249,6 +250,10 @@ def test_all_backends_attend_alike(groups: list[tuple[int, list[int]]], num_key_
     expected = attend_dense(query, key, value, plan, 0.3)
     segments = attend_segments(query, key, value, plan, 0.3)
     torch.testing.assert_close(segments, expected, atol=1e-6, rtol=1e-5)
+    ends = batch["reward_index"]
+    some_rows = attend_segments(query, key, value, plan.at_rows(ends.flip(0)), 0.3)
+    torch.testing.assert_close(some_rows[:, ends], expected[:, ends], atol=1e-6, rtol=1e-5)
+    assert torch.count_nonzero(some_rows[0].any(-1).any(-1)) == len(ends)
     arrays = VarlenArrays.of(plan, torch.device("cpu"))
     varlen = varlen_reference(
         query[0].transpose(0, 1),
