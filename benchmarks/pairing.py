@@ -20,7 +20,7 @@ from measure import measure, peak_rss_mb, print_ratios, print_table
 
 from data_pipeline import sql
 from data_pipeline.config import FilterConfig, PairingConfig
-from data_pipeline.keyed_hash import mix
+from data_pipeline.keyed_hash import answer_keys, mix
 from data_pipeline.stages.pair import pair_answers
 
 POSTS_PER_BUCKET = 500_000
@@ -41,12 +41,13 @@ def narrow_bucket(first_question: int, num_posts: int) -> tuple[pa.Table, int]:
         rng.random(num_rows) < 0.1
     )
     post_id = first_question * 40 + np.arange(num_rows)
+    order_key = mix((question + first_question).astype(np.uint64))
     accepted = np.where(is_question & (rng.random(num_rows) < 0.5), post_id + 1, 0)
     table = pa.table(
         {
             "row": np.arange(num_rows),
             "question": question,
-            "order_key": mix((question + first_question).astype(np.uint64)),
+            "key": answer_keys(order_key, post_id),
             "post_id": post_id,
             "is_question": is_question,
             "net_votes": votes.astype(np.int32),

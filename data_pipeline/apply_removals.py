@@ -13,6 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_pipeline.config import PairingConfig
+from data_pipeline.group_tables import margin_buckets
+from data_pipeline.keyed_hash import answer_keys
+from data_pipeline.pair_drawing import draw_pairs
 from worldpm.artifacts import StageCounts
 from worldpm.schema import PAIR_TYPE
 
@@ -21,48 +25,47 @@ Ints = npt.NDArray[np.int64]
 
 
 class GroupMask:
-    """Which groups, responses and pairs of a table of groups are still there.
+    """Which groups and responses of a table of groups are still there, and their pairs.
 
-    A pair lives while both its responses do; a group while it has a pair.
+    A group that loses a response gets its pairs drawn anew among those it has left, so it stays as
+    long as two of them can be compared; the pairs of the others are as they were.
     """
 
-    def __init__(self, groups: pa.Table) -> None:
+    def __init__(self, groups: pa.Table, pairing: PairingConfig) -> None:
         self._groups = groups
+        self._pairing = pairing
         responses = groups["responses"].combine_chunks()
         pairs = groups["pairs"].combine_chunks()
-        self.response_counts: Ints = pc.list_value_length(responses).to_numpy().astype(np.int64)
-        self.pair_counts: Ints = pc.list_value_length(pairs).to_numpy().astype(np.int64)
         self.responses = responses.flatten()
-        self.pairs = pairs.flatten()
-        self.group_of_response: Ints = np.repeat(np.arange(len(groups)), self.response_counts)
-        self.group_of_pair: Ints = np.repeat(np.arange(len(groups)), self.pair_counts)
-        starts = np.concatenate(([0], np.cumsum(self.response_counts)[:-1])).astype(np.int64)
-        first = starts[self.group_of_pair] if len(groups) else np.zeros(0, np.int64)
-        self.chosen: Ints = self.pairs.field("chosen").to_numpy() + first
-        self.rejected: Ints = self.pairs.field("rejected").to_numpy() + first
+        self.group_of_response: Ints = _owners(responses)
         self.groups_kept: Bools = np.ones(len(groups), dtype=bool)
         self.responses_kept: Bools = np.ones(len(self.responses), dtype=bool)
-
-    @property
-    def pairs_kept(self) -> Bools:
-        """The pairs whose responses and group are there."""
-        both = self.responses_kept[self.chosen] & self.responses_kept[self.rejected]
-        return both & self.groups_kept[self.group_of_pair]
+        self._first_response = _starts(np.bincount(self.group_of_response, minlength=len(groups)))
+        fields = {field.name: pairs.flatten().field(field.name).to_numpy() for field in PAIR_TYPE}
+        self._pairs = {"group": _owners(pairs), **fields}
 
     def num_posts(self) -> int:
         """Questions and answers that are still there."""
-        of_kept = self.responses_kept & self.groups_kept[self.group_of_response]
-        return int(self.groups_kept.sum() + of_kept.sum())
+        return int(self._sizes()[self.groups_kept].sum())
+
+    def _sizes(self) -> Ints:
+        """The posts of each group that are still there, its question included."""
+        kept = self.group_of_response[self.responses_kept]
+        return 1 + np.bincount(kept, minlength=len(self._groups))
 
     def remove(self, removals: pa.Table) -> StageCounts:
         """Apply one stage's removals; what they name and is gone already does not count again."""
         counts = StageCounts(rows_in=self.num_posts())
         self._remove_groups(*self._named_groups(removals), counts)
+        changed = np.zeros(len(self._groups), dtype=bool)
         for reason, rows in self._named_responses(removals).items():
             alive = rows[self.responses_kept[rows] & self.groups_kept[self.group_of_response[rows]]]
             self.responses_kept[alive] = False
+            changed[self.group_of_response[alive]] = True
             counts.drop(reason, len(alive))
-        num_pairs = np.bincount(self.group_of_pair[self.pairs_kept], minlength=len(self._groups))
+        if changed.any():
+            self._draw_anew(changed)
+        num_pairs = np.bincount(self._pairs["group"], minlength=len(self._groups))
         lost = np.flatnonzero(self.groups_kept & (num_pairs == 0))
         self._remove_groups(lost, np.full(len(lost), "no_pair_left", dtype=object), counts)
         counts.rows_out = self.num_posts()
@@ -71,17 +74,35 @@ class GroupMask:
     def _remove_groups(
         self, rows: Ints, reasons: npt.NDArray[np.object_], counts: StageCounts
     ) -> None:
-        for row, reason in zip(rows, reasons, strict=True):
-            if self.groups_kept[row]:
-                before = self.num_posts_of(int(row))
-                self.groups_kept[row] = False
-                counts.drop(str(reason), before)
+        alive = self.groups_kept[rows]
+        rows, reasons = rows[alive], reasons[alive]
+        sizes = self._sizes()[rows]
+        self.groups_kept[rows] = False
+        for reason in sorted(set(reasons)):
+            counts.drop(str(reason), int(sizes[reasons == reason].sum()))
 
-    def num_posts_of(self, group: int) -> int:
-        """The posts of one group that are still there, its question included."""
-        end = int(self.response_counts[: group + 1].sum())
-        start = end - int(self.response_counts[group])
-        return 1 + int(self.responses_kept[start:end].sum())
+    def _draw_anew(self, changed: Bools) -> None:
+        rows = np.flatnonzero(self.responses_kept & changed[self.group_of_response])
+        owners = self.group_of_response[rows]
+        post_ids = self.responses.field("response_id").to_numpy()[rows]
+        answers = pa.table(
+            {
+                "question": owners,
+                "position": rows - self._first_response[owners],
+                "post_id": post_ids,
+                "key": answer_keys(self._groups["order_key"].to_numpy()[owners], post_ids),
+                "score": self.responses.field("score").take(pa.array(rows)),
+            }
+        )
+        with duckdb.connect(config={"threads": 1}) as connection:
+            connection.register("answers", answers)
+            drawn = draw_pairs(connection, self._pairing)
+        drawn["group"] = drawn.pop("question")
+        drawn["weight"] = np.ones(len(drawn["group"]), dtype=np.float32)
+        same = ~changed[self._pairs["group"]]
+        joined = {n: np.concatenate([old[same], drawn[n]]) for n, old in self._pairs.items()}
+        order = np.argsort(joined["group"], kind="stable")
+        self._pairs = {name: column[order] for name, column in joined.items()}
 
     def _named_groups(self, removals: pa.Table) -> tuple[Ints, npt.NDArray[np.object_]]:
         places = pa.table(
@@ -113,25 +134,32 @@ class GroupMask:
         """The groups that are there, their pairs renumbered."""
         columns = {name: self._groups[name] for name in self._groups.column_names}
         responses = self.responses_kept & self.groups_kept[self.group_of_response]
-        pairs = self.pairs_kept
+        kept = self.groups_kept[self._pairs["group"]]
+        pairs = {name: column[kept] for name, column in self._pairs.items()}
         place = np.cumsum(responses) - 1
         counts = np.bincount(self.group_of_response[responses], minlength=len(self._groups))
-        first = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)
-        owner = self.group_of_pair[pairs]
-        pair_columns = {field.name: self.pairs.field(field.name) for field in PAIR_TYPE}
-        pair_columns = {n: c.filter(pa.array(pairs)) for n, c in pair_columns.items()}
-        pair_columns["chosen"] = pa.array(place[self.chosen[pairs]] - first[owner], pa.int32())
-        pair_columns["rejected"] = pa.array(place[self.rejected[pairs]] - first[owner], pa.int32())
-        new_pairs = pa.StructArray.from_arrays(
-            [pair_columns[field.name] for field in PAIR_TYPE], fields=list(PAIR_TYPE)
+        owner = pairs["group"]
+        for side in ("chosen", "rejected"):
+            pairs[side] = place[pairs[side] + self._first_response[owner]] - _starts(counts)[owner]
+        structs = pa.StructArray.from_arrays(
+            [pa.array(pairs[field.name], field.type) for field in PAIR_TYPE], fields=list(PAIR_TYPE)
         )
-        buckets = columns["margin_buckets"].combine_chunks().flatten().filter(pa.array(pairs))
-        pair_counts = np.bincount(owner, minlength=len(self._groups))
+        num_pairs = np.bincount(owner, minlength=len(self._groups))
         columns["responses"] = _lists(self.responses.filter(pa.array(responses)), counts)
-        columns["pairs"] = _lists(new_pairs, pair_counts)
-        columns["margin_buckets"] = _lists(buckets, pair_counts)
+        columns["pairs"] = _lists(structs, num_pairs)
+        columns["margin_buckets"] = _lists(margin_buckets(pairs["margin"]), num_pairs)
         table = pa.table(list(columns.values()), schema=self._groups.schema)
         return table.filter(pa.array(self.groups_kept))
+
+
+def _owners(lists: pa.ListArray) -> Ints:
+    """For every value of a column of lists the row it stands in."""
+    return pc.list_parent_indices(lists).to_numpy().astype(np.int64)
+
+
+def _starts(counts: Ints) -> Ints:
+    """Where each of some runs of these lengths begins."""
+    return np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)
 
 
 def _join(places: pa.Table, removals: pa.Table, columns: str, where: str) -> dict[str, np.ndarray]:

@@ -31,6 +31,11 @@ def order_keys(question_ids: npt.NDArray[np.int64], site: str, seed: int) -> UIn
     return mix(mix(question_ids.astype(np.uint64)) ^ site_key)
 
 
+def answer_keys(order_keys: UInt64s, post_ids: npt.NDArray[np.int64]) -> UInt64s:
+    """A key of each answer for draws among those of its question; carries the build's seed."""
+    return mix(order_keys ^ mix(post_ids.astype(np.uint64)))
+
+
 def buckets_of(keys: UInt64s, num_buckets: int) -> npt.NDArray[np.int64]:
     """The bucket of each key: a range of the global order, so buckets in turn give the order."""
     if num_buckets == 1:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from worldpm.errors import WorldPMError
@@ -61,6 +62,12 @@ def run_file(
 def query_file(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
     """The rows of `<name>.sql`, one SELECT."""
     return connection.sql((SQL_DIR / f"{name}.sql").read_text(encoding="utf-8")).to_arrow_table()
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, np.ndarray]:
+    """The columns of a query without nulls."""
+    columns = connection.execute(query).fetchnumpy()
+    return {name: np.asarray(values) for name, values in columns.items()}
 
 
 @cache

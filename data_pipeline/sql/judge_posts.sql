@@ -1,4 +1,4 @@
--- posts (row, question, order_key, post_id, is_question, net_votes, accepted_answer_id, author, is_closed,
+-- posts (row, question, key, post_id, is_question, net_votes, accepted_answer_id, author, is_closed,
 -- is_wiki, is_meta, age_days) -> judged: every post with the reason why it is left out, or null.
 -- `question` numbers the questions in the global order; `row` is the post's place in the text table.
 CREATE OR REPLACE TEMP TABLE judged AS
@@ -19,7 +19,7 @@ WITH counted AS (
     WHERE is_question
 ), answers AS (
     SELECT
-        answer.row, answer.question, answer.order_key, answer.post_id, FALSE AS is_question,
+        answer.row, answer.question, answer.key, answer.post_id, FALSE AS is_question,
         answer.net_votes,
         coalesce(answer.post_id = asked.accepted_answer_id, FALSE) AS is_accepted,
         CASE
@@ -38,16 +38,16 @@ WITH counted AS (
     LEFT JOIN questions AS asked ON asked.question = answer.question AND asked.copy = 1
     WHERE NOT answer.is_question
 )
-SELECT row, question, order_key, post_id, is_question, is_accepted, reason,
+SELECT row, question, key, post_id, is_question, is_accepted, reason,
     net_votes + CASE WHEN is_accepted THEN getvariable('accepted_bonus') ELSE 0 END AS score
 FROM answers
 UNION ALL
-SELECT row, question, order_key, post_id, TRUE, FALSE, reason, net_votes
+SELECT row, question, key, post_id, TRUE, FALSE, reason, net_votes
 FROM questions;
 
 -- What may stand in a pair, numbered within its question.
 CREATE OR REPLACE TEMP TABLE answers AS
-SELECT row, question, order_key, post_id, score, is_accepted,
+SELECT row, question, key, post_id, score, is_accepted,
     row_number() OVER (PARTITION BY question ORDER BY row) - 1 AS position
 FROM judged
 WHERE NOT is_question AND reason IS NULL;

@@ -20,10 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import bucket_files, group_tables, keyed_hash, sql
+from data_pipeline import bucket_files, group_tables, keyed_hash, pair_drawing, sql
 from data_pipeline.bucket_files import read_bucket
 from data_pipeline.config import FilterConfig, PairingConfig
 from data_pipeline.group_tables import PairTables, attach_text, write_groups
+from data_pipeline.keyed_hash import answer_keys
+from data_pipeline.pair_drawing import draw_pairs
 from data_pipeline.sources.discovery import is_meta
 from data_pipeline.sources.posts import QUESTION
 from data_pipeline.stage import Stage, TaskResult
@@ -47,7 +49,7 @@ class Pair(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (bucket_files, group_tables, keyed_hash, sql, normalise)
+        return (bucket_files, group_tables, keyed_hash, normalise, pair_drawing, sql)
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -77,8 +79,7 @@ class Pair(Stage):
 
 
 def _sql_names() -> list[str]:
-    policies = ("all", "adjacent", "top_vs_rest")
-    return ["judge_posts", "draw_pairs", "count_reasons", *(f"candidates_{p}" for p in policies)]
+    return ["judge_posts", "count_reasons", *pair_drawing.sql_names()]
 
 
 def dump_ends(ingest_dir: Path) -> dict[str, datetime]:
@@ -118,7 +119,7 @@ def narrow_posts(posts: pa.Table, ends: Mapping[str, datetime]) -> pa.Table:
         {
             "row": pa.array(np.arange(len(key))),
             "question": pa.array(np.cumsum(begins) - 1),
-            "order_key": posts["order_key"],
+            "key": answer_keys(key, posts["post_id"].to_numpy()),
             "post_id": posts["post_id"],
             "is_question": pc.equal(posts["post_type"], QUESTION),
             "net_votes": posts["net_votes"],
@@ -139,20 +140,12 @@ def pair_answers(
     pairing: PairingConfig,
 ) -> PairTables:
     """Judge every post of a narrow table, and draw the pairs of each question."""
-    one_pair = pairing.policy == "one_random_pair"
-    variables = {
-        **filters.model_dump(),
-        "accepted_bonus": pairing.accepted_bonus,
-        "min_margin": pairing.min_margin,
-        "max_pairs": 1 if one_pair else pairing.max_pairs_per_question,
-    }
+    variables = {**filters.model_dump(), "accepted_bonus": pairing.accepted_bonus}
     connection.register("posts", posts)
     sql.run_file(connection, "judge_posts", variables)
-    sql.run_file(connection, f"candidates_{'all' if one_pair else pairing.policy}")
-    sql.run_file(connection, "draw_pairs")
-    questions = _fetch(connection, _QUESTIONS)
-    answers = _fetch(connection, _ANSWERS)
-    pairs = _fetch(connection, _PAIRS)
+    pairs = draw_pairs(connection, pairing)
+    questions = sql.fetch(connection, _QUESTIONS)
+    answers = sql.fetch(connection, _ANSWERS)
     counts, question_counts = _count(sql.run_file(connection, "count_reasons").fetchall())
     ids = questions["question"]
     return PairTables(
@@ -180,13 +173,6 @@ SELECT question, row, score, is_accepted FROM answers
 WHERE question IN (SELECT question FROM pairs)
 ORDER BY row
 """
-_PAIRS = "SELECT question, chosen, rejected, margin FROM pairs ORDER BY question, draw"
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, np.ndarray]:
-    return {
-        name: np.asarray(values) for name, values in connection.execute(query).fetchnumpy().items()
-    }
 
 
 def _count_of(sorted_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -11,7 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import apply_removals, keyed_hash, removals, statistics
+from data_pipeline import (
+    apply_removals,
+    group_tables,
+    keyed_hash,
+    pair_drawing,
+    removals,
+    sql,
+    statistics,
+)
 from data_pipeline.apply_removals import GroupMask
 from data_pipeline.config import SplitConfig
 from data_pipeline.group_tables import CANDIDATES_SCHEMA, GROUPS_PER_ROW_GROUP
@@ -51,7 +59,10 @@ class SplitGroups(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (apply_removals, keyed_hash, removals, statistics)
+        return (
+            *(apply_removals, group_tables, keyed_hash, pair_drawing),
+            *(removals, sql, statistics),
+        )
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -69,7 +80,7 @@ class SplitGroups(Stage):
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
         groups = pq.read_table(self.pair.directory / f"{task}.parquet")
-        mask = GroupMask(groups)
+        mask = GroupMask(groups, self.pair.pairing)
         counts = {
             step.name: mask.remove(read_removals(stage.directory for stage in step.stages))
             for step in self.cleaning

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import sql
+from data_pipeline.apply_removals import GroupMask
 from data_pipeline.config import FilterConfig, PairingConfig, PairPolicy
-from data_pipeline.group_tables import attach_text, margin_buckets
+from data_pipeline.group_tables import CANDIDATES_SCHEMA, attach_text, margin_buckets
 from data_pipeline.keyed_hash import order_keys
+from data_pipeline.removals import REMOVALS_SCHEMA
 from data_pipeline.sources.posts import POSTS_SCHEMA
 from data_pipeline.stages.normalise import TEXTS_SCHEMA
 from data_pipeline.stages.pair import in_global_order, narrow_posts, pair_answers
@@ -41,6 +43,17 @@ def _pair(
     seed: int = 0,
     **pairing: Any,
 ) -> Paired:
+    tables, counts = _tables(posts, filters, seed, **pairing)
+    rows = [row for part in tables for row in part.to_pylist()]
+    return Paired({row["question_id"]: row for row in rows}, counts)
+
+
+def _tables(
+    posts: list[dict[str, Any]],
+    filters: FilterConfig | None = None,
+    seed: int = 0,
+    **pairing: Any,
+) -> tuple[list[pa.Table], StageCounts]:
     table = pa.Table.from_pylist(posts, schema=POSTS_SCHEMA)
     keys = [order_keys(np.array([post["question_id"]]), post["site"], seed)[0] for post in posts]
     table = table.append_column("order_key", pa.array(keys, pa.uint64())).cast(TEXTS_SCHEMA)
@@ -53,8 +66,7 @@ def _pair(
             PairingConfig(**pairing),
         )
     found.counts.check("pair")
-    rows = [row for part in attach_text(table, found) for row in part.to_pylist()]
-    return Paired({row["question_id"]: row for row in rows}, found.counts)
+    return list(attach_text(table, found)), found.counts
 
 
 def _question(post_id: int = 1, **changes: Any) -> dict[str, Any]:
@@ -268,6 +280,56 @@ def test_no_pair_crosses_questions_and_the_higher_score_is_chosen(
     }
     if policy != "adjacent":  # neighbours may be closer than the margin
         assert set(paired.groups) == expected
+
+
+REMOVALS = st.sets(st.integers(0, 29), max_size=15)
+
+
+@settings(max_examples=12)
+@given(VOTES, POLICIES, st.integers(1, 4), REMOVALS)
+def test_pairs_after_a_removal_are_those_that_the_rest_alone_would_give(
+    votes: list[list[int]], policy: PairPolicy, cap: int, removed: set[int]
+) -> None:
+    """The answer with the number 6 q + i is the i-th of question q."""
+    posts: list[dict[str, Any]] = []
+    for index, scores in enumerate(votes):
+        first = 100 * index + 1
+        posts.append(_question(first))
+        posts += [_answer(first + 1 + i, s, first) for i, s in enumerate(scores)]
+    gone = {100 * (n // 6) + 2 + n % 6 for n in removed}
+    rest = _pair(
+        [post for post in posts if post["post_id"] not in gone],
+        policy=policy,
+        max_pairs_per_question=cap,
+    )
+    pairing = {"policy": policy, "max_pairs_per_question": cap}
+    tables, counts = _tables(posts, **pairing)
+    groups = pa.concat_tables([CANDIDATES_SCHEMA.empty_table(), *tables])
+    mask = GroupMask(groups, PairingConfig(**pairing))
+    removals = [
+        {"site": "a.b", "question_id": post - (post - 1) % 100, "response_id": post, "reason": "x"}
+        for post in gone
+    ]
+    cleaned = mask.remove(pa.Table.from_pylist(removals, schema=REMOVALS_SCHEMA))
+    cleaned.check("cleaning")
+    assert (cleaned.rows_in, cleaned.rows_out) == (counts.rows_out, mask.num_posts())
+    left = {row["question_id"]: row for row in mask.kept().to_pylist()}
+    assert left == rest.groups
+
+
+def test_a_question_stays_while_two_of_its_answers_can_be_compared() -> None:
+    """Whichever pair was drawn, one of the three answers can go without the group."""
+    posts = [_question(), _answer(2, 1), _answer(3, 2), _answer(4, 3)]
+    for gone in (2, 3, 4):
+        (groups,), _ = _tables(posts)
+        mask = GroupMask(groups, PairingConfig())
+        row = {"site": "a.b", "question_id": 1, "response_id": gone, "reason": "copy"}
+        counts = mask.remove(pa.Table.from_pylist([row], schema=REMOVALS_SCHEMA))
+        assert counts.dropped == {"copy": 1}
+        (group,) = mask.kept().to_pylist()
+        (pair,) = _compared(group)
+        assert gone not in pair
+        assert len(group["margin_buckets"]) == 1
 
 
 def _best_margin(votes: list[int], bonus: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.apply_removals import GroupMask
-from data_pipeline.config import SplitConfig
+from data_pipeline.config import PairingConfig, SplitConfig
 from data_pipeline.group_tables import CANDIDATES_SCHEMA
 from data_pipeline.removals import CLUSTERS_SCHEMA, REMOVALS_SCHEMA
 from data_pipeline.stages.attribute import attribution
@@ -20,6 +20,7 @@ from data_pipeline.stages.split import assign_splits
 from data_pipeline.statistics import GroupStatistics
 from worldpm.schema import Group
 
+ALL_PAIRS = PairingConfig(policy="all", max_pairs_per_question=None)
 THIRDS = SplitConfig(validation=0.3, test=0.3)
 
 
@@ -72,7 +73,7 @@ def _removals(*rows: tuple[int, int | None, str]) -> pa.Table:
 
 
 def test_a_removed_response_takes_its_pairs_and_the_rest_is_renumbered() -> None:
-    mask = GroupMask(_groups(_group(1), _group(2)))
+    mask = GroupMask(_groups(_group(1), _group(2)), ALL_PAIRS)
     counts = mask.remove(_removals((1, 1000, "copy")))
     counts.check("cleaning")
     assert counts.dropped == {"copy": 1}
@@ -84,7 +85,7 @@ def test_a_removed_response_takes_its_pairs_and_the_rest_is_renumbered() -> None
 
 
 def test_a_group_without_a_pair_goes_as_a_whole() -> None:
-    mask = GroupMask(_groups(_group(1, 2), _group(2)))
+    mask = GroupMask(_groups(_group(1, 2), _group(2)), ALL_PAIRS)
     counts = mask.remove(_removals((1, 1001, "copy")))
     assert counts.dropped == {"copy": 1, "no_pair_left": 2}
     assert (counts.rows_in, counts.rows_out) == (7, 4)
@@ -92,7 +93,7 @@ def test_a_group_without_a_pair_goes_as_a_whole() -> None:
 
 
 def test_steps_after_each_other_count_each_post_once() -> None:
-    mask = GroupMask(_groups(_group(1), _group(2), _group(3)))
+    mask = GroupMask(_groups(_group(1), _group(2), _group(3)), ALL_PAIRS)
     first = mask.remove(_removals((1, None, "twin"), (2, 2000, "copy")))
     second = mask.remove(_removals((1, 1000, "late"), (2, 2000, "late"), (3, 3002, "late")))
     assert first.dropped == {"twin": 4, "copy": 1}
@@ -109,7 +110,7 @@ IDS = st.lists(st.integers(1, 12), unique=True, min_size=1, max_size=8)
 def test_whatever_is_removed_scores_order_the_pairs_that_are_left(
     questions: list[int], removed: list[tuple[int, int | None]]
 ) -> None:
-    mask = GroupMask(_groups(*(_group(number) for number in questions)))
+    mask = GroupMask(_groups(*(_group(number) for number in questions)), ALL_PAIRS)
     rows = [(q, None if i is None else 1000 * q + i, "gone") for q, i in removed]
     counts = mask.remove(_removals(*rows))
     counts.check("cleaning")
