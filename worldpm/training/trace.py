@@ -1,11 +1,12 @@
 """A whole ZeRO step without GPUs or memory: fake ranks, tensors without storage.
 
-Partition sizes and FLOPs are those of the real step, since the real engine takes it; collectives do
-nothing, values are none, and time means nothing.
+Partition sizes, FLOPs and the bytes that stand at once are those of the real step, since the real
+engine takes it; collectives do nothing, values are none, and time means nothing.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldpm.data.packing import PackedBatch, pack_groups
@@ -47,6 +50,8 @@ class StepTrace:
     num_tokens: int
     counted_flops: float
     formula_flops: float
+    built_bytes: int
+    peak_bytes: int
 
 
 def trace_step(config: TrainConfig, *, num_layers: int | None = None) -> StepTrace:
@@ -61,9 +66,15 @@ def trace_step(config: TrainConfig, *, num_layers: int | None = None) -> StepTra
     values = to_deepspeed(config, hidden_size=architecture["hidden_size"])
     batch = _example_batch(config.batch.token_budget)
     with distributed.fake_ranks(config.cluster.gpus), _with_layout_of(batch), _without_values():
-        with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        with (
+            FakeTensorMode(allow_non_fake_inputs=True),
+            FlopCounterMode(display=False) as counter,
+            LiveBytes() as memory,
+        ):
             model = _build(config, architecture, values)
             engine = Engine(model, config, values)
+            built_bytes = memory.live
+            memory.peak = memory.live
             _take_step(engine, batch, config)
         return StepTrace(
             world_size=config.cluster.gpus,
@@ -76,7 +87,39 @@ def trace_step(config: TrainConfig, *, num_layers: int | None = None) -> StepTra
                 num_tokens=batch.num_tokens,
                 num_attended=_num_attended(batch),
             ),
+            built_bytes=built_bytes,
+            peak_bytes=memory.peak,
         )
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that stand at once, storage by storage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._seen: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count the storages of its results."""
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                self._count(value.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._seen:
+            return
+        self._seen[key] = storage.nbytes()
+        self.live += self._seen[key]
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.live -= self._seen.pop(key)
 
 
 def _build(config: TrainConfig, architecture: dict[str, Any], values: Any) -> PreferenceModel:
@@ -87,6 +130,8 @@ def _build(config: TrainConfig, architecture: dict[str, Any], values: Any) -> Pr
             shape, seed=config.seed, attention="segments", dtype=config.model.precision
         )
     match_partitioned_weights(model)
+    if config.model.activation_checkpointing:
+        model.gradient_checkpointing_enable()
     return model
 
 
@@ -117,9 +162,13 @@ def _num_attended(batch: PackedBatch) -> float:
 
 @contextmanager
 def _with_layout_of(batch: PackedBatch) -> Generator[None]:
-    """Segments decide the attention calls by their values, which a fake tensor has not."""
+    """Segments and reward positions decide the attention calls; a fake tensor has no values."""
     plan = PackingPlan.from_segments(torch.from_numpy(batch.segments), batch.num_tokens)
-    with patch.object(PackingPlan, "from_segments", lambda segments, num_tokens: plan):
+    at_rewards = plan.at_rows(torch.from_numpy(batch.reward_index))
+    with (
+        patch.object(PackingPlan, "from_segments", lambda segments, num_tokens: plan),
+        patch.object(PackingPlan, "at_rows", lambda whole, rows: at_rewards),
+    ):
         yield
 
 
@@ -154,5 +203,6 @@ def trace_lines(config: TrainConfig, *, num_layers: int | None = None) -> list[s
         f"                 {found.num_tokens:,} tokens: {found.counted_flops:.3e} FLOP counted, "
         f"{found.formula_flops:.3e} by formula "
         f"({found.counted_flops / found.formula_flops:.3f})",
-        f"                 bf16 weights of this rank {2 * found.num_local_params / GIB:.2f} GiB",
+        f"                 this rank holds {found.built_bytes / GIB:.2f} GiB before the step and "
+        f"{found.peak_bytes / GIB:.2f} GiB at its peak, attention by the `segments` backend",
     ]

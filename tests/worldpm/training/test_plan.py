@@ -134,12 +134,24 @@ def test_activations_are_predicted_within_six_percent(family, widths, checkpoint
     assert predicted == pytest.approx(measured, rel=0.06)
 
 
-def test_a_traced_step_of_two_72b_layers_is_cut_into_64_equal_parts():
-    found = run_ranks(SCRIPT, "trace_72b")[0]
-    assert found["world_size"] == 64
-    assert found["num_params"] == 152064 * 8192 + 2 * 877_684_736 + 2 * 8192
-    assert found["num_local_params"] == pytest.approx(found["num_params"] / 64, rel=1e-4)
-    # The model computes the last layer's MLP and output projection at the rewards' rows alone.
-    spared = 6 * found["num_tokens"] * (3 * 8192 * 29568 + 8192 * 8192)
-    expected = found["formula_flops"] - spared
-    assert found["counted_flops"] == pytest.approx(expected, rel=0.03)
+@pytest.fixture(scope="module")
+def traced() -> dict:
+    return run_ranks(SCRIPT, "trace_72b")[0]
+
+
+def test_a_traced_step_of_two_72b_layers_is_cut_into_64_equal_parts(traced):
+    assert traced["world_size"] == 64
+    assert traced["num_params"] == 152064 * 8192 + 2 * 877_684_736 + 2 * 8192
+    assert traced["num_local_params"] == pytest.approx(traced["num_params"] / 64, rel=1e-4)
+    # Of the last layer the rewards' rows alone are computed, but for their keys and values.
+    spared = 6 * traced["num_tokens"] * (3 * 8192 * 29568 + 2 * 8192 * 8192)
+    expected = (traced["formula_flops"] - spared) * (4 / 3)  # the forward pass is taken twice
+    assert traced["counted_flops"] == pytest.approx(expected, rel=0.03)
+
+
+def test_a_traced_step_says_how_much_stands_at_once(traced):
+    # bf16 weights, fp32 master weights and their gradient buffer; Adam's moments come in the step.
+    assert traced["built_bytes"] == pytest.approx(10 * traced["num_local_params"], rel=0.1)
+    # The embedding and its gradient, whole, are the largest of a model of two layers.
+    embedding = 2 * 2 * 152064 * 8192
+    assert embedding < traced["peak_bytes"] < 2 * embedding
