@@ -107,6 +107,29 @@ def test_a_name_that_is_no_directory_and_a_misspelt_key_are_refused(sweep: Sweep
         make_grid(_with(sweep, overrides={"optimizer": {"lrr": 1e-3}}))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("launcher.max_paralle=2",),
+            r"unknown key launcher\.max_paralle; did you mean launcher\.max_parallel\?",
+        ),
+        (
+            ("launcher.kind=ray", "launcher.adress=x"),
+            r"(?s)the key launcher\.address is missing.*did you mean launcher\.address\?",
+        ),
+        (("launcher.kind=slrm",), "launcher: there is no kind 'slrm'; known: 'local', 'slurm'"),
+        (("sizes.a.seed=[1]",), r"unknown key sizes\.a\.seed; did you mean sizes\.a\.seeds\?"),
+    ],
+)
+def test_a_misspelt_key_of_a_sweep_is_named_as_it_stands_in_the_file(
+    overrides: tuple[str, ...], message: str
+) -> None:
+    minimal = ("name=x", "output_dir=x", "train=x", "data.path=x", "sizes.a.overrides={}")
+    with pytest.raises(ConfigError, match=message):
+        load_config(SweepConfig, None, [*minimal, *overrides])
+
+
 def test_a_failed_run_is_shown_with_its_log_and_a_second_launch_runs_only_it(
     sweep: SweepConfig,
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from worldpm.config.model import ConfigModel
@@ -140,32 +140,56 @@ def _parse_value(text: str, name: str, override: str) -> Any:
 
 
 def _describe(error: ErrorDetails, config_type: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "(the whole file)"
+    keys, section = _follow(error["loc"], config_type)
+    key = ".".join(keys) or "(the whole file)"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key}{_suggest(error['loc'], config_type)}"
+        return f"unknown key {key}{_suggest(keys, section)}"
     if error["type"] == "missing":
         return f"the key {key} is missing"
+    if error["type"] == "union_tag_invalid":
+        tag, known = error["ctx"]["tag"], error["ctx"]["expected_tags"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        return f"{key}: there is no kind {tag!r}; known: {known}"
     found = f", found {error['input']!r}" if "input" in error else ""
     return f"{key}: {error['msg']}{found}"
 
 
-def _suggest(location: Sequence[str | int], config_type: type[BaseModel]) -> str:
-    names = list(_section(location[:-1], config_type).model_fields)
-    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+def _suggest(keys: Sequence[str], section: type[BaseModel]) -> str:
+    names = list(section.model_fields)
+    close = difflib.get_close_matches(keys[-1], names, n=1)
     if close:
-        return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?"
+        return f"; did you mean {'.'.join([*keys[:-1], close[0]])}?"
     return f"; known here: {', '.join(sorted(names))}"
 
 
-def _section(location: Sequence[str | int], config_type: type[BaseModel]) -> type[BaseModel]:
-    section = config_type
-    for part in location:
-        field = section.model_fields.get(str(part))
-        candidates = [] if field is None else _model_types(field.annotation)
-        if not candidates:
-            break
-        section = candidates[0]
-    return section
+def _follow(
+    location: Sequence[str | int], config_type: type[BaseModel]
+) -> tuple[list[str], type[BaseModel]]:
+    """The keys of a location as they stand in the file, and the section that holds the last.
+
+    pydantic names the member of a union too, which no file spells.
+    """
+    keys: list[str] = []
+    section, holder, members = config_type, config_type, {}
+    for part in map(str, location):
+        if part in members:
+            section, members = members[part], {}
+            continue
+        keys.append(part)
+        holder = section
+        field = section.model_fields.get(part)
+        if field is not None:
+            members = _tagged_types(field.annotation)
+            section = next(iter(_model_types(field.annotation)), section)
+    return keys, holder
+
+
+def _tagged_types(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The members of a union by their tags."""
+    found: dict[str, type[BaseModel]] = {}
+    for part in getattr(annotation, "__args__", ()):
+        tags = [value.tag for value in getattr(part, "__metadata__", ()) if isinstance(value, Tag)]
+        found |= dict.fromkeys(tags, next(iter(_model_types(part)), BaseModel))
+    return found
 
 
 def _model_types(annotation: Any) -> list[type[BaseModel]]:
