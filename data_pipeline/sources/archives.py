@@ -7,10 +7,13 @@ pipe can use several threads), else py7zr on a thread of its own.
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
 import queue
 import shutil
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -31,7 +34,15 @@ PROGRAMS = ("7zz", "7z", "7za")
 SEVEN_ZIP_MAGIC = b"7z\xbc\xaf\x27\x1c"
 
 # What decompressors raise when the bytes are not what they should be.
-DECOMPRESSION_ERRORS = (EOFError, OSError, ValueError, ArchiveError, zstandard.ZstdError)
+DECOMPRESSION_ERRORS = (
+    *(EOFError, OSError, ValueError),
+    *(ArchiveError, lzma.LZMAError, zlib.error, zstandard.ZstdError),
+)
+# Before a decompressor notices damage it may put out nonsense: a block of BZip2 is 900 kB, and its
+# checksum stands behind it.
+UNSURE_BYTES = 1024 * 1024
+# py7zr loses what it made of the piece that broke, so the pieces are small.
+PACKED_BYTES = 32 * 1024
 
 
 class Readable(Protocol):
@@ -44,6 +55,10 @@ class Readable(Protocol):
 
 class DamagedArchiveError(Exception):
     """The stream broke off; what came before it is good."""
+
+
+class _UnknownMethodError(Exception):
+    """The program cannot unpack this; nothing was put out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,7 @@ class ByteSource:
             DamagedArchiveError: after the last good piece, if the compressed data is broken.
         """
         if self.member is not None:
-            return _of_equal_size(_archive_chunks(self.path, self.member))
+            return _of_equal_size(_archive_chunks(self.path, self.member), UNSURE_BYTES)
         return _of_equal_size(_file_chunks(self.path))
 
 
@@ -140,23 +155,26 @@ def _refuse_escape(path: Path | StoredFile, name: str) -> None:
         raise InputError(f"{path} holds {name!r}, a path that leads out of the archive: refused")
 
 
-def _of_equal_size(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Cut anew, so that parts and notes downstream do not depend on who decompresses."""
+def _of_equal_size(chunks: Iterator[bytes], num_unsure: int = 0) -> Iterator[bytes]:
+    """Cut anew, so that parts and notes downstream do not depend on who decompresses.
+
+    The last `num_unsure` bytes before damage are left out.
+    """
     rest = bytearray()
     try:
         for chunk in chunks:
-            if not rest and len(chunk) == CHUNK_BYTES:
+            if not rest and not num_unsure and len(chunk) == CHUNK_BYTES:
                 yield chunk
                 continue
             rest += chunk
-            while len(rest) >= CHUNK_BYTES:
+            while len(rest) >= CHUNK_BYTES + num_unsure:
                 yield bytes(rest[:CHUNK_BYTES])
                 del rest[:CHUNK_BYTES]
     except DamagedArchiveError:
-        yield bytes(rest)
+        yield bytes(rest[: max(0, len(rest) - num_unsure)])
         raise
-    if rest:
-        yield bytes(rest)
+    for start in range(0, len(rest), CHUNK_BYTES):
+        yield bytes(rest[start : start + CHUNK_BYTES])
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
@@ -188,28 +206,51 @@ def _open_file(path: Path) -> Iterator[Readable]:
 
 def _archive_chunks(path: Path, member: str) -> Iterator[bytes]:
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
-    if program is not None:
-        return _pipe_chunks(program, path, member)
-    return _py7zr_chunks(path, member)
+    if program is None:
+        yield from _py7zr_chunks(path, member)
+        return
+    try:
+        yield from _pipe_chunks(program, path, member)
+    except _UnknownMethodError:  # 7-Zip itself knows no Zstandard, Brotli or LZ4; py7zr does
+        yield from _py7zr_chunks(path, member)
 
 
 def _pipe_chunks(program: str, path: Path, member: str) -> Iterator[bytes]:
-    command = [program, "x", "-so", "-bd", "--", str(path.resolve()), member]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # -spd: the name is no pattern.
+    command = [program, "x", "-so", "-bd", "-spd", "--", str(path.resolve()), member]
+    is_empty = True
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
             while chunk := process.stdout.read(CHUNK_BYTES):
+                is_empty = False
                 yield chunk
             message = process.stderr.read(4096).decode(errors="replace").strip()
-        finally:
+        except GeneratorExit:  # the reader has enough
             process.kill()
-    if process.returncode not in (0, -9):
-        raise DamagedArchiveError(message or f"7z ended with code {process.returncode}")
+            raise
+    if process.returncode == 0:
+        return
+    if is_empty and "Unsupported Method" in message:
+        raise _UnknownMethodError
+    raise DamagedArchiveError(f"7z ended with code {process.returncode}: {message[:200]}")
 
 
 class _ReaderGoneError(Exception):
     """The reader went away: ends the extracting thread."""
+
+
+class _ShortReads(io.FileIO):
+    """A file that gives at most `limit` bytes at a time."""
+
+    limit = -1
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        size = -1 if size is None else size
+        return super().read(min(size, self.limit) if size >= 0 <= self.limit else size)
 
 
 class _QueueWriter(Py7zIO):
@@ -265,7 +306,8 @@ def _py7zr_chunks(path: Path, member: str) -> Iterator[bytes]:
 
     def extract() -> None:
         try:
-            with closing(py7zr.SevenZipFile(path)) as archive:
+            with _ShortReads(path) as file, closing(py7zr.SevenZipFile(file)) as archive:
+                file.limit = PACKED_BYTES  # the header has been read
                 archive.extract(targets=[member], factory=_QueueFactory(writer))
             writer.flush()
             pieces.put(None)
