@@ -22,7 +22,7 @@ from data_pipeline import (
 )
 from data_pipeline.apply_removals import GroupMask
 from data_pipeline.config import SplitConfig
-from data_pipeline.group_tables import CANDIDATES_SCHEMA, GROUPS_PER_ROW_GROUP
+from data_pipeline.group_tables import CANDIDATES_SCHEMA
 from data_pipeline.keyed_hash import text_key, unit_interval
 from data_pipeline.removals import read_clusters, read_removals
 from data_pipeline.stage import Stage, TaskResult
@@ -33,6 +33,9 @@ from worldpm.schema import Split
 
 FINAL_SCHEMA = CANDIDATES_SCHEMA.append(pa.field("cluster", pa.string()))
 """`groups/*.parquet`; `cluster` is the group_id of the question cluster's representative."""
+
+# A row group is what one task encodes: seconds, so that a small dump keeps several cores busy.
+GROUPS_PER_TASK = 2_000
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class SplitGroups(Stage):
         write_atomic(
             directory / f"{task}.parquet",
             lambda path: pq.write_table(
-                final, path, compression="zstd", row_group_size=GROUPS_PER_ROW_GROUP
+                final, path, compression="zstd", row_group_size=GROUPS_PER_TASK
             ),
         )
         posts = mask.num_posts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ ROWS_PER_BATCH = 64
 
 @dataclass(frozen=True)
 class Tokenise(Stage):
-    """One task a bucket; writes `<split>-bucket-NNNNN.arrow` in the global order."""
+    """One task a row group of groups; writes `<split>-bucket-NNNNN.NNNNN.arrow`, in global order.
+
+    Not a bucket: encoding takes the longest of all, and a small dump has only one bucket.
+    """
 
     split: Stage
     tokenizer: MakeTokenizer
@@ -38,12 +42,17 @@ class Tokenise(Stage):
         return (self.split, self.tokenizer)
 
     def tasks(self) -> list[str]:
-        return self.split.tasks()
+        return [
+            f"{bucket}.{number:05d}"
+            for bucket in self.split.tasks()
+            for number in range(_num_row_groups(self.split.directory / f"{bucket}.parquet"))
+        ]
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
-        encoder = Encoder.from_folder(self.tokenizer.directory)
+        encoder = _encoder(self.tokenizer.directory, self.tokenizer.fingerprint)
         counts = StageCounts()
-        groups = _read_groups(self.split.directory / f"{task}.parquet")
+        bucket, number = task.split(".")
+        groups = _read_groups(self.split.directory / f"{bucket}.parquet", int(number))
         rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         for split, row in encode_groups(groups, encoder, self.max_tokens, counts):
             rows[split].append(row)
@@ -64,10 +73,24 @@ def write_shard(path: Path, table: pa.Table) -> None:
     write_atomic(path, write)
 
 
-def _read_groups(path: Path) -> Iterator[Mapping[str, Any]]:
+@lru_cache(maxsize=1)
+def _encoder(directory: Path, fingerprint: str) -> Encoder:
+    """The encoder of a process: a large vocabulary takes a second to load."""
+    del fingerprint
+    return Encoder.from_folder(directory)
+
+
+def _num_row_groups(path: Path) -> int:
+    """One at least, so that a bucket without groups is counted too."""
+    return max(1, pq.read_metadata(path).num_row_groups)
+
+
+def _read_groups(path: Path, row_group: int) -> Iterator[Mapping[str, Any]]:
     columns = ["group_id", "prompt", "responses", "pairs", "split"]
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(512, columns=columns):
+        if row_group >= file.num_row_groups:
+            return
+        for batch in file.iter_batches(512, row_groups=[row_group], columns=columns):
             yield from batch.to_pylist()
 
 
