@@ -59,6 +59,7 @@ class RayLauncher:
 
 def _connect(address: str) -> Any:
     try:
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
         from ray.job_submission import (  # pyright: ignore[reportMissingImports]
             JobSubmissionClient,
         )
@@ -66,5 +67,8 @@ def _connect(address: str) -> Any:
         raise MissingDependencyError("ray", "ray", "launcher.kind: ray") from exc
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as exc:
-        raise ConfigError(f"launcher.address: no Ray cluster answers at {address}: {exc}") from exc
+    except (ConnectionError, RuntimeError, RayError) as exc:
+        # No answer, a cluster that wants a token, or a Ray without its jobs interface.
+        raise ConfigError(
+            f"launcher.address: no Ray cluster takes jobs at {address}: {exc}"
+        ) from exc
