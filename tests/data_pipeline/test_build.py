@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,17 @@ def test_a_build_can_stop_behind_a_stage(dump: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ingest, normalise, pair"):
         build(config, until="pairs")
     assert build(config)
+
+
+def test_a_single_stage_can_be_run_again(dump: Path, tmp_path: Path) -> None:
+    config = _config(dump, tmp_path / "out")
+    build(config)
+    before = _bytes(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "stages" / "split")
+    lines = dict(line.split(": ") for line in plan_lines(config))
+    assert [name for name, what in lines.items() if what == "run"] == ["split"]
+    assert build(config)
+    assert _bytes(tmp_path / "out") == before
 
 
 def test_a_changed_dump_is_noticed(dump: Path, tmp_path: Path) -> None:
