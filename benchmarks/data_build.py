@@ -7,7 +7,7 @@ The recipes are written down here in a few lines each, as their authors describe
 language identification and shuffles: RedPajama v1 (per-line ElementTree, BeautifulSoup text, scores
 sorted), EleutherAI (iterparse, BeautifulSoup text, answers by score), lvwerra's paired set (lxml,
 markdownify, every pair up to ten a question). `--build POSTS…` measures whole builds of generated
-dumps instead. Prints tables, and as the last line one JSON object.
+dumps (or of dumps that are there) instead. Prints tables, and as the last line one JSON object.
 """
 
 from __future__ import annotations
@@ -147,30 +147,36 @@ def compare_recipes(dump: Path, megabytes: int) -> dict[str, float]:
     return {f"faster_than_{name}": m.cpu_s / ours for name, m in seconds.items()}
 
 
-def whole_builds(sizes: list[int]) -> dict[str, float]:
-    """`worldpm data build` of generated dumps with so many posts."""
-    root = Path(__file__).parents[1]
+def whole_builds(dumps: list[str]) -> dict[str, float]:
+    """`worldpm data build` of dumps that are there, or generated with so many posts."""
     rows: list[tuple[object, ...]] = []
     per_gb = 0.0
-    for posts in sizes:
+    for dump in dumps:
         with tempfile.TemporaryDirectory() as folder:
-            dump, out = Path(folder) / "dump", Path(folder) / "out"
-            verb = [sys.executable, "-c", "from worldpm.cli.main import main; main()", "data"]
-            generate = [str(root / "configs/data/generate.yaml"), f"output_dir={dump}"]
-            run = [*verb, "generate", *generate, f"num_posts={posts}"]
-            subprocess.run(run, check=True, capture_output=True)
-            command = [*verb, "build", str(root / "configs/data/base.yaml")]
-            command += [f"source.path={dump}", f"output_dir={out}"]
-            _, seconds = measure(lambda: subprocess.run(command, check=True, capture_output=True))  # noqa: B023
-            xml_gb = _xml_gb(dump)
+            path = Path(dump)
+            if dump.isdigit():
+                path = Path(folder) / "dump"
+                _worldpm("generate.yaml", f"output_dir={path}", f"num_posts={dump}")
+            out = Path(folder) / "out"
+            build = (f"source.path={path}", f"output_dir={out}")
+            _, seconds = measure(lambda: _worldpm("base.yaml", *build))  # noqa: B023
+            counts = json.loads((out / "manifest.json").read_text())["counts"]
             disk_gb = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e9
+        xml_gb = _xml_gb(path)
         per_gb = seconds.cpu_s / xml_gb
-        rows.append(
-            (f"{posts:,}", xml_gb, seconds.wall_s, seconds.cpu_s, per_gb, peak_rss_mb(), disk_gb)
-        )
+        times = (seconds.wall_s, seconds.cpu_s, per_gb, peak_rss_mb(), disk_gb)
+        rows.append((f"{counts['ingest']['rows_in']:,}", xml_gb, *times))
     head = ("posts", "XML GB", "wall s", "CPU s", "CPU s a GB", "peak RSS MB", "disk GB")
     print_table(head, rows)
     return {"cpu_s_per_gb_of_xml": per_gb, "peak_rss_mb": peak_rss_mb()}
+
+
+def _worldpm(config: str, *overrides: str) -> None:
+    verb = "build" if config == "base.yaml" else "generate"
+    path = Path(__file__).parents[1] / "configs" / "data" / config
+    code = "from worldpm.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "data", verb, str(path), *overrides]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _xml_gb(dump: Path) -> float:
@@ -188,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dump", type=Path, nargs="?")
     parser.add_argument("--megabytes", type=int, default=45)
-    parser.add_argument("--build", type=int, nargs="+", help="numbers of posts")
+    parser.add_argument("--build", nargs="+", help="numbers of posts to generate, or dumps")
     arguments = parser.parse_args()
     ratios: dict[str, float] = {}
     if arguments.dump is not None:
