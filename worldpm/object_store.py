@@ -100,6 +100,8 @@ class ObjectFolder:
             store.invalidate_cache()
             found: Mapping[str, Any] = store.find(root, maxdepth=max_depth, detail=True)
             names = {str(path)[len(root) :].strip("/"): info for path, info in found.items()}
+            if "" in names:  # some stores say nothing more of a file that is asked for itself
+                names[""] = store.info(root)
         return {name: self._stored(name, names[name]) for name in sorted(names)}
 
     def describe(self, name: str) -> StoredFile:
