@@ -42,7 +42,11 @@ PROMPT_TOKENS, RESPONSE_TOKENS = 180, 220
 
 @dataclass(frozen=True, slots=True)
 class StepTrace:
-    """What one rank of the traced step holds and computes."""
+    """What one rank of the traced step holds and computes.
+
+    `built_bytes` stand before the step. `peak_bytes` is None with activation checkpointing: tensors
+    without storage are then held to the end of the backward pass, while real ones are freed.
+    """
 
     world_size: int
     num_params: int
@@ -51,7 +55,7 @@ class StepTrace:
     counted_flops: float
     formula_flops: float
     built_bytes: int
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 def trace_step(config: TrainConfig, *, num_layers: int | None = None) -> StepTrace:
@@ -88,7 +92,7 @@ def trace_step(config: TrainConfig, *, num_layers: int | None = None) -> StepTra
                 num_attended=_num_attended(batch),
             ),
             built_bytes=built_bytes,
-            peak_bytes=memory.peak,
+            peak_bytes=None if config.model.activation_checkpointing else memory.peak,
         )
 
 
@@ -197,12 +201,14 @@ def trace_lines(config: TrainConfig, *, num_layers: int | None = None) -> list[s
     """The trace for people, a line each."""
     found = trace_step(config, num_layers=num_layers)
     share = found.num_params / found.num_local_params
+    peak = ""
+    if found.peak_bytes is not None:
+        peak = f", {found.peak_bytes / GIB:.2f} GiB at its peak (attention by segments)"
     return [
         f"trace            {found.num_params:,} parameters, {found.num_local_params:,} on one of "
         f"{found.world_size} ranks (1/{share:.2f})",
         f"                 {found.num_tokens:,} tokens: {found.counted_flops:.3e} FLOP counted, "
         f"{found.formula_flops:.3e} by formula "
         f"({found.counted_flops / found.formula_flops:.3f})",
-        f"                 this rank holds {found.built_bytes / GIB:.2f} GiB before the step and "
-        f"{found.peak_bytes / GIB:.2f} GiB at its peak, attention by the `segments` backend",
+        f"                 this rank holds {found.built_bytes / GIB:.2f} GiB before the step{peak}",
     ]

@@ -195,5 +195,6 @@ def describe_precision(data: str, run: str, overrides: list[str]) -> dict[str, l
 
 def trace_72b() -> dict[str, Any]:
     """Two layers of the 72B model under ZeRO-3 on 64 fake ranks."""
-    config = load_config(TrainConfig, ROOT / "configs/train/72b.yaml", ["batch.token_budget=1500"])
+    overrides = ["batch.token_budget=1500", "model.activation_checkpointing=false"]
+    config = load_config(TrainConfig, ROOT / "configs/train/72b.yaml", overrides)
     return dataclasses.asdict(trace_step(config, num_layers=2))
