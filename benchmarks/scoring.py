@@ -1,22 +1,21 @@
 """What scoring packed groups gains over scoring with `transformers`, at equal model and thread.
 
-    .venv/bin/python benchmarks/scoring.py [--server]
+    .venv/bin/python benchmarks/scoring.py [--no-server]
 
-For prompts of about 200 tokens with 1, 4, 16 and 64 responses: the `Scorer`; `transformers` one
+For prompts of 200 tokens with 1, 4, 16 and 64 responses: the `Scorer`; `transformers` one
 conversation at a time, as the released model's README does; `transformers` on one padded batch.
 Response lengths are log-normal (median 150 tokens, as StackExchange's are spread), or all 100. All
 three run in turns on the same groups, so that other load on the machine meets them alike; CPU
-seconds are the figures to trust. `--server` adds benchmarks/scoring_server.py.
+seconds are the figures to trust. *work* is a method's multiplications over the scorer's: what would
+be gained if every multiplication took the same time. At last the server over HTTP against the
+scorer, from benchmarks/scoring_server.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,13 +26,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from measure import print_ratios, print_table
+from scoring_server import measure_server, write_checkpoint
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from worldpm.chat_template import CHATML_OWN, EncodedGroup, Encoder
-from worldpm.modeling.checkpoint_io import save_portable
-from worldpm.modeling.preference_model import PreferenceModel
+from worldpm.chat_template import EncodedGroup, Encoder
 from worldpm.scoring import Scorer
+from worldpm.scoring.heap import keep_freed_memory
 
 ARCHITECTURE = {
     "model_type": "qwen2",
@@ -45,6 +44,7 @@ ARCHITECTURE = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
 }
+HEAD_WIDTH = 64
 GROUP_SIZES = (1, 4, 16, 64)
 PROMPT_TOKENS = 200
 METHODS = ("scorer", "one by one", "padded batch")
@@ -57,18 +57,6 @@ class Cost:
 
     cpu_s: float
     wall_s: float
-
-
-def write_checkpoint(folder: Path) -> None:
-    """A random model of about 5 M parameters with one token a byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    specials = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
-    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in specials])
-    model = PreferenceModel.from_architecture(ARCHITECTURE, seed=0, head_init="inverse_sqrt")
-    save_portable(model, Encoder(tokenizer, CHATML_OWN), folder)
 
 
 def random_group(
@@ -127,75 +115,82 @@ def measure(
     }
 
 
-def num_slots(group: EncodedGroup) -> dict[str, int]:
-    """Token positions that each method computes."""
-    lengths = [len(ids) for ids in group.response_ids]
-    prompt = len(group.prompt_ids)
+def num_multiplications(group: EncodedGroup) -> dict[str, float]:
+    """Multiplications that each method does: in linear layers and in attention."""
+    width, ffn = ARCHITECTURE["hidden_size"], ARCHITECTURE["intermediate_size"]
+    key_values = 2 * width * ARCHITECTURE["num_key_value_heads"] * HEAD_WIDTH
+    rest = 2 * width * width + 3 * width * ffn
+    layers = ARCHITECTURE["num_hidden_layers"]
+    prompt, lengths = len(group.prompt_ids), [len(ids) for ids in group.response_ids]
+
+    def whole(num_rows: int, length: int) -> float:
+        # Masked scores are computed too.
+        return num_rows * length * (key_values + rest + 2 * width * length)
+
+    tokens, ends = prompt + sum(lengths), len(lengths)
+    pairs = prompt**2 + sum(length * (prompt + length) for length in lengths)
+    one_layer = tokens * (key_values + rest) + 2 * width * pairs
+    # The last one: keys and values of all tokens, the rest of reward positions.
+    last_pairs = sum(prompt + length for length in lengths)
+    last = tokens * key_values + ends * rest + 2 * width * last_pairs
     return {
-        "scorer": prompt + sum(lengths),
-        "one by one": sum(prompt + length for length in lengths),
-        "padded batch": len(lengths) * (prompt + max(lengths)),
+        "scorer": (layers - 1) * one_layer + last,
+        "one by one": layers * sum(whole(1, prompt + length) for length in lengths),
+        "padded batch": layers * whole(ends, prompt + max(lengths)),
     }
 
 
-def run(repeats: int) -> dict[str, float]:
+def run(scorer: Scorer, reference: PreTrainedModel, repeats: int) -> dict[str, float]:
     """Print the table; returns the ratios."""
     ratios: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "model"
-        write_checkpoint(checkpoint)
-        scorer = Scorer.from_checkpoint(checkpoint)
-        reference = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
-        calls: dict[str, Callable[[EncodedGroup], list[float]]] = {
-            "scorer": lambda group: scorer.score_encoded([group])[0],
-            "one by one": lambda group: one_by_one(reference, group),
-            "padded batch": lambda group: padded_batch(reference, group, scorer.encoder.pad_id),
-        }
-        print(f"{'lengths':8} {'responses':>9} {'method':13} {'slots':>7} {'CPU s':>8} "
-              f"{'wall s':>8} {'× scorer':>9}")  # fmt: skip
-        for is_spread in (True, False):
-            for size in GROUP_SIZES:
-                random = np.random.default_rng(size)
-                groups = [
-                    random_group(scorer.encoder, random, size, is_spread=is_spread)
-                    for _ in range(repeats)
-                ]
-                measure(calls, groups[:1])
-                costs = measure(calls, groups)
-                kind = "spread" if is_spread else "equal"
-                slots = [num_slots(group) for group in groups]
-                for name in METHODS:
-                    ratio = costs[name].cpu_s / costs["scorer"].cpu_s
-                    median = statistics.median(slot[name] for slot in slots)
-                    print(f"{kind:8} {size:9d} {name:13} {median:7.0f} {costs[name].cpu_s:8.3f} "
-                          f"{costs[name].wall_s:8.3f} {ratio:9.2f}")  # fmt: skip
-                    if name != "scorer":
-                        key = f"scorer_vs_{name.replace(' ', '_')}_{kind}_{size}"
-                        ratios[key] = round(ratio, 3)
+    calls: dict[str, Callable[[EncodedGroup], list[float]]] = {
+        "scorer": lambda group: scorer.score_encoded([group])[0],
+        "one by one": lambda group: one_by_one(reference, group),
+        "padded batch": lambda group: padded_batch(reference, group, scorer.encoder.pad_id),
+    }
+    rows: list[list[object]] = []
+    for kind in ("spread", "equal"):
+        for size in GROUP_SIZES:
+            random = np.random.default_rng(size)
+            groups = [
+                random_group(scorer.encoder, random, size, is_spread=kind == "spread")
+                for _ in range(repeats)
+            ]
+            measure(calls, groups[:1])
+            costs = measure(calls, groups)
+            work = [num_multiplications(group) for group in groups]
+            for name in METHODS:
+                ratio = costs[name].cpu_s / costs["scorer"].cpu_s
+                bound = statistics.median(one[name] / one["scorer"] for one in work)
+                rows.append([kind, size, name, f"{costs[name].cpu_s:.3f}",
+                             f"{costs[name].wall_s:.3f}", bound, ratio])  # fmt: skip
+                if name != "scorer":
+                    key = f"scorer_vs_{name.replace(' ', '_')}_{kind}_{size}"
+                    ratios[key] = ratio
+    head = ["lengths", "responses", "method", "CPU s", "wall s", "work", "CPU × scorer"]
+    print_table(head, rows)
     return ratios
-
-
-def run_server_benchmark() -> dict[str, object]:
-    """The last line of benchmarks/scoring_server.py."""
-    script = Path(__file__).with_name("scoring_server.py")
-    result = subprocess.run(
-        [sys.executable, str(script)], check=True, stdout=subprocess.PIPE, text=True
-    )
-    print(result.stdout)
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Measure, print, and end with one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Measure scoring against transformers and HTTP.")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--server", action="store_true")
+    parser.add_argument("--no-server", action="store_true", help="leave the HTTP server out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ratios: dict[str, object] = dict(run(arguments.repeats))
-    if arguments.server:
-        ratios |= run_server_benchmark()
-    print(json.dumps(ratios))
+    # As `worldpm score` does; it helps all three methods.
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "model"
+        write_checkpoint(checkpoint, ARCHITECTURE, "inverse_sqrt")
+        reference = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+        # Nothing is generated: keeping keys and values would only cost the reference time.
+        reference.config.use_cache = False
+        ratios = run(Scorer.from_checkpoint(checkpoint), reference, arguments.repeats)
+    if not arguments.no_server:
+        ratios |= measure_server(repeats=20, num_requests=None)
+    print_ratios(**ratios)
 
 
 if __name__ == "__main__":

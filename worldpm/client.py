@@ -19,24 +19,12 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from worldpm.errors import ServerError
-from worldpm.schema import Group, Message
+from worldpm.schema import Group, GroupScores, Message
 
 # Busy or restarting: the same request may succeed later. Other errors are the request's own.
 RETRIED_STATUS = (408, 425, 429, 502, 503, 504)
 MAX_GROUPS_PER_REQUEST = 64
 MAX_RESPONSES_PER_REQUEST = 256
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredGroup:
-    """The scores of one group's responses, in their order, and what was cut to fit the context."""
-
-    group_id: str
-    scores: tuple[float, ...]
-    num_prompt_tokens: int
-    num_response_tokens: tuple[int, ...]
-    prompt_tokens_cut: int
-    response_tokens_cut: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +93,9 @@ class ScoringClient:
         self._settings = _Settings(url, api_key, timeout_s, retry or RetryPolicy())
         self._http = httpx.Client(transport=transport, **self._settings.client_arguments())
 
-    def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+    def score(self, groups: Sequence[Group]) -> list[GroupScores]:
         """Score groups, in their order; long lists travel as several requests."""
-        results: list[ScoredGroup] = []
+        results: list[GroupScores] = []
         for chunk in _chunks(groups):
             body = {"groups": [_to_json(group) for group in chunk]}
             results += _parse_results(self._request("POST", "/v1/score", body), chunk)
@@ -177,9 +165,9 @@ class AsyncScoringClient:
             WeakKeyDictionary()
         )
 
-    async def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+    async def score(self, groups: Sequence[Group]) -> list[GroupScores]:
         """Score groups, in their order; long lists travel as several requests."""
-        results: list[ScoredGroup] = []
+        results: list[GroupScores] = []
         for chunk in _chunks(groups):
             body = {"groups": [_to_json(group) for group in chunk]}
             results += _parse_results(await self._request("POST", "/v1/score", body), chunk)
@@ -304,10 +292,10 @@ def _exhausted(failure: _Failure, settings: _Settings) -> ServerError:
     )
 
 
-def _parse_results(answer: Any, groups: Sequence[Group]) -> list[ScoredGroup]:
+def _parse_results(answer: Any, groups: Sequence[Group]) -> list[GroupScores]:
     try:
         results = [
-            ScoredGroup(
+            GroupScores(
                 group_id=result["id"],
                 scores=tuple(float(score) for score in result["scores"]),
                 num_prompt_tokens=result["num_prompt_tokens"],

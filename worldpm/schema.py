@@ -87,6 +87,18 @@ class Group:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class GroupScores:
+    """Rewards of a group's responses, in their order, and what was cut to fit the context."""
+
+    group_id: str
+    scores: tuple[float, ...]
+    num_prompt_tokens: int
+    num_response_tokens: tuple[int, ...]
+    prompt_tokens_cut: int
+    response_tokens_cut: tuple[int, ...]
+
+
 def parse_messages(messages: Sequence[Mapping[str, Any]], *, where: str) -> tuple[Message, ...]:
     """Turn `{role, content}` mappings into messages.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from worldpm.chat_template import EncodedGroup, Encoder
+from worldpm.chat_template import Encoder
 from worldpm.errors import ServerError
 from worldpm.modeling.checkpoint_card import CheckpointCard
-from worldpm.schema import Group
-from worldpm.scoring.scorer import GroupScorer, GroupScores, Scorer
+from worldpm.schema import Group, GroupScores
+from worldpm.scoring.heap import keep_freed_memory
+from worldpm.scoring.scorer import GroupScorer, Scorer, join_scores
 
 # A response of 2,048 tokens through a 72B model on one busy server, with a wide margin.
 REQUEST_TIMEOUT_S = 600.0
@@ -54,7 +56,9 @@ class VllmScorer:
         scores: list[float] = []
         for start in range(0, len(inputs), INPUTS_PER_REQUEST):
             scores += self._classify(inputs[start : start + INPUTS_PER_REQUEST])
-        return _deal(groups, encoded, scores)
+        remaining = iter(scores)
+        rows = [list(islice(remaining, len(ids.response_ids))) for ids in encoded]
+        return join_scores(groups, encoded, rows)
 
     def _classify(self, inputs: list[list[int]]) -> list[float]:
         # Raw scores by two locks: problem_type in config.json, and this flag.
@@ -96,21 +100,10 @@ def make_scorer(
     token_budget: int = 16384,
     vllm: str | None = None,
 ) -> GroupScorer:
-    """The scorer that the options ask for."""
+    """The scorer that a command's options ask for."""
     if vllm is not None:
         return VllmScorer(vllm, checkpoint, max_tokens=max_tokens)
+    keep_freed_memory()
     return Scorer.from_checkpoint(
         checkpoint, device=device, dtype=dtype, max_tokens=max_tokens, token_budget=token_budget
     )
-
-
-def _deal(
-    groups: Sequence[Group], encoded: Sequence[EncodedGroup], scores: Sequence[float]
-) -> list[GroupScores]:
-    results: list[GroupScores] = []
-    start = 0
-    for group, ids in zip(groups, encoded, strict=True):
-        end = start + len(ids.response_ids)
-        results.append(GroupScores.of(group, ids, scores[start:end]))
-        start = end
-    return results

@@ -24,8 +24,8 @@ from worldpm.artifacts import (
 from worldpm.errors import InputError
 from worldpm.group_files import read_group_file
 from worldpm.log import Progress
-from worldpm.schema import Group
-from worldpm.scoring.scorer import GroupScorer, GroupScores
+from worldpm.schema import Group, GroupScores
+from worldpm.scoring.scorer import GroupScorer
 
 # Groups between two resting points: enough to fill rows well, few enough to lose little.
 CHUNK_GROUPS = 256

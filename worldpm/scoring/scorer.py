@@ -18,34 +18,10 @@ from worldpm.modeling.attention import AttentionBackend, default_backend
 from worldpm.modeling.checkpoint_card import CheckpointCard
 from worldpm.modeling.checkpoint_io import load_checkpoint
 from worldpm.modeling.preference_model import PreferenceModel, as_dtype
-from worldpm.schema import Group
+from worldpm.schema import Group, GroupScores
 
 # The device name that spreads a model over all GPUs.
 SHARDED = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class GroupScores:
-    """Rewards of a group's responses, in their order, and what was cut to fit the context."""
-
-    group_id: str
-    scores: tuple[float, ...]
-    num_prompt_tokens: int
-    num_response_tokens: tuple[int, ...]
-    prompt_tokens_cut: int
-    response_tokens_cut: tuple[int, ...]
-
-    @classmethod
-    def of(cls, group: Group, encoded: EncodedGroup, scores: Sequence[float]) -> GroupScores:
-        """Join a group's scores with the lengths that were scored."""
-        return cls(
-            group.group_id,
-            tuple(scores),
-            len(encoded.prompt_ids),
-            tuple(len(ids) for ids in encoded.response_ids),
-            encoded.prompt_tokens_cut,
-            tuple(encoded.response_tokens_cut),
-        )
 
 
 class GroupScorer(Protocol):
@@ -135,7 +111,7 @@ class Scorer:
             self.encoder.encode(group.prompt, group.responses, self.max_tokens) for group in groups
         ]
         scores = self.score_encoded(encoded)
-        return [GroupScores.of(*parts) for parts in zip(groups, encoded, scores, strict=True)]
+        return join_scores(groups, encoded, scores)
 
     def score_encoded(self, encoded: Sequence[EncodedGroup]) -> list[list[float]]:
         """Score groups of token ids; `[group][response]`."""
@@ -165,6 +141,23 @@ class Scorer:
 
     def _to_device(self, array: Any) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def join_scores(
+    groups: Sequence[Group], encoded: Sequence[EncodedGroup], scores: Sequence[Sequence[float]]
+) -> list[GroupScores]:
+    """Put groups' scores beside the lengths that were scored."""
+    return [
+        GroupScores(
+            group.group_id,
+            tuple(row),
+            len(ids.prompt_ids),
+            tuple(len(response) for response in ids.response_ids),
+            ids.prompt_tokens_cut,
+            tuple(ids.response_tokens_cut),
+        )
+        for group, ids, row in zip(groups, encoded, scores, strict=True)
+    ]
 
 
 def check_device(device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -15,11 +14,11 @@ from worldpm.errors import ConfigError, ServerError
 from worldpm.log import logger
 from worldpm.scoring import Scorer
 from worldpm.scoring.doctor import check_scores
+from worldpm.scoring.heap import keep_freed_memory
 from worldpm.serving.app import create_app
 from worldpm.serving.config import ServerConfig
 
 API_KEY_VARIABLE = "WORLDPM_API_KEY"
-M_ARENA_MAX = -8  # of glibc's malloc.h
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -70,7 +69,7 @@ def serve(checkpoint: Path, config: ServerConfig) -> None:
         CheckpointError: the model cannot be loaded, or fails its self-test.
         ServerError: the address is not free.
     """
-    _share_one_heap()
+    keep_freed_memory()
     failure: list[BaseException] = []
     api_key = read_api_key(config.api_key_file)
     if api_key is None and config.host not in LOOPBACK:
@@ -109,17 +108,6 @@ def serve(checkpoint: Path, config: ServerConfig) -> None:
         server.run(sockets=[listener])
     if failure:
         raise failure[0]
-
-
-def _share_one_heap() -> None:
-    """Let the scoring thread use the process's heap, where the C library is glibc.
-
-    A thread's own heap returns its memory after every request and faults it in again for the next:
-    five thousand page faults, 5 % of the time of a small request.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(M_ARENA_MAX, 1)
 
 
 def _listen(options: uvicorn.Config) -> socket.socket:

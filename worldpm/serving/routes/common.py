@@ -8,7 +8,8 @@ from typing import Any
 
 from fastapi import Request
 
-from worldpm.serving.protocol import ErrorResponse, Usage
+from worldpm.serving.emulated import Usage
+from worldpm.serving.protocol import ErrorResponse
 from worldpm.serving.service import Answer, ScoringService
 from worldpm.serving.state import ServerState
 

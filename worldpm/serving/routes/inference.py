@@ -12,20 +12,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from worldpm.schema import Group
-from worldpm.serving.errors import bad_input
-from worldpm.serving.protocol import (
+from worldpm.serving.emulated import (
     ClassificationItem,
     ClassificationResponse,
     EmbeddingItem,
     EmbeddingRequest,
     EmbeddingResponse,
-    MessageModel,
     PoolingItem,
     PoolingRequest,
     PoolingResponse,
     SGLangItem,
     SGLangMeta,
 )
+from worldpm.serving.errors import bad_input
+from worldpm.serving.protocol import MessageModel
 from worldpm.serving.routes.common import ERRORS, new_id, now_s, service_of, state_of, usage_of
 from worldpm.serving.service import Answer, ScoringService
 

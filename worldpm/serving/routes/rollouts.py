@@ -12,8 +12,7 @@ from worldpm.errors import InputError
 from worldpm.policy_text import detect_template, parse, split_query, strip_end_tokens
 from worldpm.schema import Group, Message
 from worldpm.serving.config import PolicyTextConfig
-from worldpm.serving.errors import RefusalError, bad_input
-from worldpm.serving.protocol import (
+from worldpm.serving.emulated import (
     OpenRLHFRequest,
     OpenRLHFResponse,
     RollQuery,
@@ -22,6 +21,7 @@ from worldpm.serving.protocol import (
     RollTicket,
     SlimeRequest,
 )
+from worldpm.serving.errors import RefusalError, bad_input
 from worldpm.serving.routes.common import ERRORS, service_of, state_of
 from worldpm.serving.service import Answer, ScoringService
 
