@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,24 +42,41 @@ def main() -> None:
         GenerateConfig(output_dir=Path()).world, GenerateConfig(output_dir=Path()).seed
     )
     results: dict[str, Any] = {}
-    curves: dict[str, tuple[list[CurvePoint], list[GrpoPoint]]] = {}
+    curves: dict[str, Curves] = {}
     for spec in arguments.models:
         name, _, folder = spec.partition("=")
         started_s = time.process_time()
         scorer = Scorer.from_checkpoint(Path(folder))
-        best = _best_of_n(worlds, scorer, arguments.prompts, arguments.candidates)
-        path = _grpo(worlds, scorer, arguments.steps)
-        curves[name] = (best, path)
-        _print(name, best, path)
-        results[name] = _summary(best, path) | {"cpu_s": round(time.process_time() - started_s, 1)}
+        best, spread = _best_of_n(worlds, scorer, arguments.prompts, arguments.candidates)
+        curves[name] = Curves(best, _grpo(worlds, scorer, arguments.steps), spread)
+        _print(name, curves[name])
+        cpu_s = round(time.process_time() - started_s, 1)
+        results[name] = _summary(curves[name]) | {"cpu_s": cpu_s}
     if arguments.figure is not None:
         _draw(curves, arguments.figure)
     print(json.dumps(results))
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Standard deviations of the start's answers to one question: the units of the figure."""
+
+    proxy: float
+    gold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Both optimisations against one model."""
+
+    best: list[CurvePoint]
+    path: list[GrpoPoint]
+    spread: Spread
+
+
 def _best_of_n(
     worlds: tuple[SiteWorld, ...], scorer: Scorer, num_prompts: int, num_candidates: int
-) -> list[CurvePoint]:
+) -> tuple[list[CurvePoint], Spread]:
     config = GrpoConfig(num_prompts=num_prompts, group_size=num_candidates)
     answers, groups = sample_batch(worlds, start_logits(), config, Random("best-of-n"))
     candidates = [
@@ -70,7 +87,10 @@ def _best_of_n(
         )
         for scored, sampled in zip(scorer.score(groups), answers, strict=True)
     ]
-    return best_of_n_curve(candidates, default_sizes(num_candidates))
+    scores_NK = np.array([one.scores for one in candidates])
+    gold_NK = np.array([[answer.quality for answer in sampled] for sampled in answers])
+    spread = Spread(*(float(values.std(axis=1).mean()) for values in (scores_NK, gold_NK)))
+    return best_of_n_curve(candidates, default_sizes(num_candidates)), spread
 
 
 def _grpo(worlds: tuple[SiteWorld, ...], scorer: Scorer, num_steps: int) -> list[GrpoPoint]:
@@ -80,7 +100,8 @@ def _grpo(worlds: tuple[SiteWorld, ...], scorer: Scorer, num_steps: int) -> list
     return list(optimise(worlds, reward, GrpoConfig(num_steps=num_steps)))
 
 
-def _print(name: str, best: list[CurvePoint], path: list[GrpoPoint]) -> None:
+def _print(name: str, curves: Curves) -> None:
+    best, path = curves.best, curves.path
     print(f"\n{name}: best of n\n     n  KL bound   proxy            gold             tokens")
     for point in best:
         assert point.gold is not None
@@ -97,48 +118,78 @@ def _print(name: str, best: list[CurvePoint], path: list[GrpoPoint]) -> None:
         )
 
 
-def _summary(best: list[CurvePoint], path: list[GrpoPoint]) -> dict[str, Any]:
-    tenth = max(1, len(path) // 10)
-    first, last = path[:tenth], path[-tenth:]
+def _summary(curves: Curves) -> dict[str, Any]:
+    """Means of the first and last tenth of GRPO, with the standard error of gold's change."""
+    tenth = max(1, len(curves.path) // 10)
+    parts = curves.path[:tenth], curves.path[-tenth:]
+    gold = [float(np.mean([point.gold for point in part])) for part in parts]
+    variance = sum(point.gold_standard_error**2 for part in parts for point in part) / tenth**2
+    smooth = _smooth(curves)
     return {
-        "best_of_n": [asdict(point) for point in (best[0], best[-1])],
-        "grpo_gold": [float(np.mean([p.gold for p in part])) for part in (first, last)],
-        "grpo_proxy": [float(np.mean([p.proxy for p in part])) for part in (first, last)],
-        "grpo_kl": path[-1].kl,
+        "best_of_n": [asdict(point) for point in (curves.best[0], curves.best[-1])],
+        "grpo_proxy": [float(np.mean([point.proxy for point in part])) for part in parts],
+        "grpo_gold": gold,
+        "gold_change": [gold[1] - gold[0], variance**0.5],
+        "gold_highest": [float(smooth["gold"].max()), float(smooth["kl"][smooth["gold"].argmax()])],
+        "grpo_kl": curves.path[-1].kl,
     }
 
 
-def _draw(curves: dict[str, tuple[list[CurvePoint], list[GrpoPoint]]], path: Path) -> None:
+def _draw(curves: dict[str, Curves], path: Path) -> None:
+    """Gold and proxy against the distance, both as gains in the start's standard deviations."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for color, (name, (best, grpo)) in zip(("C0", "C1", "C2", "C3"), curves.items(), strict=False):
-        root_kl = [point.kl_bound**0.5 for point in best]
-        gold = [point.gold.mean for point in best if point.gold]
-        error = [point.gold.standard_error or 0 for point in best if point.gold]
-        axes[0].errorbar(root_kl, gold, error, color=color, marker="o", label=name)
-        kl, smooth = _smooth(grpo)
-        axes[1].plot(kl, smooth, color=color, label=name)
-    axes[0].set(title="best of n", xlabel="√KL bound (nats)", ylabel="true quality (gold)")
-    axes[1].set(title="GRPO (mean of 9 steps)", xlabel="√KL from the start (nats)")
-    axes[0].legend(frameon=False)
+    size = {"figsize": (3.2 * len(curves) + 0.6, 5.4), "layout": "constrained"}
+    figure, axes = plt.subplots(2, len(curves), sharey=True, sharex=True, squeeze=False, **size)
+    for column, (name, one) in enumerate(curves.items()):
+        start = one.best[0]
+        assert start.gold is not None
+        series = (_best_series(one), _smooth(one))
+        for row, (values, title) in enumerate(zip(series, ("best of n", "GRPO"), strict=True)):
+            axis, root_kl = axes[row][column], values["kl"] ** 0.5
+            gold = (values["gold"] - start.gold.mean) / one.spread.gold
+            proxy = (values["proxy"] - start.score.mean) / one.spread.proxy
+            error = values["gold_error"] / one.spread.gold
+            axis.fill_between(root_kl, gold - error, gold + error, color="C1", alpha=0.25, lw=0)
+            axis.plot(root_kl, gold, color="C1", label="true quality (gold)")
+            axis.plot(root_kl, proxy, color="C0", ls="--", label="preference model (proxy)")
+            axis.axhline(0, color="0.7", lw=0.6, zorder=0)
+            axis.set_title(f"{name}: {title}", fontsize=10)
+    figure.supxlabel("√KL from the start (best of n: its bound), nats", fontsize=10)
+    figure.supylabel("gain, standard deviations of the start's answers", fontsize=10)
+    axes[0][0].legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
-def _smooth(path: list[GrpoPoint], width: int = 9) -> tuple[list[float], list[float]]:
-    means = [
-        (
-            float(np.mean([point.kl for point in path[start : start + width]])) ** 0.5,
-            float(np.mean([point.gold for point in path[start : start + width]])),
-        )
-        for start in range(len(path) - width + 1)
-    ]
-    return [kl for kl, _ in means], [gold for _, gold in means]
+def _best_series(curves: Curves) -> dict[str, np.ndarray]:
+    points = [(point, point.gold) for point in curves.best if point.gold is not None]
+    return {
+        "kl": np.array([point.kl_bound for point, _ in points]),
+        "proxy": np.array([point.score.mean for point, _ in points]),
+        "gold": np.array([gold.mean for _, gold in points]),
+        "gold_error": np.array([gold.standard_error or 0.0 for _, gold in points]),
+    }
+
+
+def _smooth(curves: Curves, width: int = 9) -> dict[str, np.ndarray]:
+    """Means over `width` steps: each step has questions of its own."""
+    width = min(width, len(curves.path))
+    kernel = np.full(width, 1 / width)
+
+    def mean(values: list[float]) -> np.ndarray:
+        return np.convolve(values, kernel, "valid")
+
+    return {
+        "kl": mean([point.kl for point in curves.path]),
+        "proxy": mean([point.proxy for point in curves.path]),
+        "gold": mean([point.gold for point in curves.path]),
+        "gold_error": (mean([p.gold_standard_error**2 for p in curves.path]) / width) ** 0.5,
+    }
 
 
 if __name__ == "__main__":
