@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from scaling.alignment import BestOfN, FineTuningGain, read_best_of_n, read_fine_tuning
+from scaling.alignment import read_best_of_n, read_fine_tuning
 from scaling.analysis import SetAnalysis, analyse_set
 from scaling.collect import (
-    LeftOut,
     Run,
     ScoreTable,
     choose_runs,
@@ -25,49 +22,20 @@ from scaling.collect import (
 )
 from scaling.conclusions import conclude
 from scaling.config import ReportConfig
+from scaling.figures import draw_figures
+from scaling.findings import Findings
 from scaling.fits_json import chart_data, describe_iso_flop, describe_set, describe_style
-from scaling.iso_flop import IsoFlopLaw, fit_iso_flop
+from scaling.iso_flop import fit_iso_flop
 from scaling.loss_series import item_losses, write_items
 from scaling.page import Page, write_page
-from scaling.plots.alignment import best_of_n_figure, fine_tuning_figure
-from scaling.plots.canvas import save
-from scaling.plots.compute import frontier_figure, iso_flop_figure
-from scaling.plots.curves import (
-    accuracy_figure,
-    loss_figure,
-    residual_figure,
-    sizes_of,
-    style_control_figure,
-)
-from scaling.plots.style_bias import style_bias_figure
-from scaling.plots.training import read_history, training_figure
 from scaling.style import StyleReading, read_style, style_features
-from scaling.summary import GROUPS, compare_with_paper, summarise
+from scaling.summary import compare_with_paper
 from worldpm.artifacts import write_json
 from worldpm.errors import InputError
 from worldpm.log import logger, progress
 
 FITS_FILE = "fits.json"
-FIGURES_DIRECTORY = "figures"
 ITEMS_DIRECTORY = "items"
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """All that the report says, before it is drawn and written."""
-
-    sets: list[SetAnalysis]
-    styles: dict[str, StyleReading]
-    iso_flop: dict[str, IsoFlopLaw]
-    runs: list[Run]
-    left_out: list[LeftOut]
-    best_of_n: list[BestOfN]
-    fine_tuning: list[FineTuningGain]
-
-    @property
-    def summary(self) -> list[str]:
-        """The findings in plain words."""
-        return summarise(self.sets)
 
 
 def run_report(config: ReportConfig, config_path: Path) -> Findings:
@@ -181,67 +149,6 @@ def describe_findings(
         "runs": [_describe_run(run) for run in findings.runs],
         "left_out": [asdict(entry) for entry in findings.left_out],
     }
-
-
-def draw_figures(findings: Findings, config: ReportConfig) -> dict[str, tuple[str, Path]]:
-    """Draw every figure for which there is data: name → (caption, path of the PNG)."""
-    sizes = sizes_of(findings.sets)
-    figures: dict[str, tuple[str, Path]] = {}
-
-    def add(name: str, caption: str, draw: Callable[[], Figure]) -> None:
-        path = save(draw(), config.output_dir / FIGURES_DIRECTORY, name, dpi=config.png_dpi)
-        figures[name] = caption, path
-
-    for group in GROUPS:
-        members = [one_set for one_set in findings.sets if one_set.kind == group]
-        if members:
-            _draw_group(add, group, members, sizes, findings)
-    histories = [read_history(run) for run in findings.runs]
-    if any(len(history.num_pairs) for history in histories):
-        add("training", "Training loss and gradient norm; a cross marks a recorded spike "
-            "(the paper's Figure 3).", lambda: training_figure(histories, sizes))  # fmt: skip
-    laws = {
-        one_set.test_set: (one_set.series["raw"].joint, one_set.series["raw"].curves)
-        for one_set in findings.sets
-        if one_set.series["raw"].joint.fit is not None
-    }
-    if laws:
-        add("frontier", "Loss against compute: the joint law of every size dashed, the "
-            "compute-optimal frontier grey.", lambda: frontier_figure(laws, sizes))  # fmt: skip
-    profiles = {name: law for name, law in findings.iso_flop.items() if law.profiles}
-    if profiles:
-        add("iso_flop", "Loss against size at equal compute; a star marks a bottom inside the "
-            "sizes.", lambda: iso_flop_figure(profiles))  # fmt: skip
-    if findings.best_of_n:
-        add("best_of_n", "Quality and length of the best of N candidates (the paper's Figure 6).",
-            lambda: best_of_n_figure(findings.best_of_n))  # fmt: skip
-    if findings.fine_tuning:
-        add("fine_tuning", "Gain of fine-tuning from a pre-trained checkpoint over the base model, "
-            "by its pre-training pairs (the paper's Figure 7).",
-            lambda: fine_tuning_figure(findings.fine_tuning))  # fmt: skip
-    return figures
-
-
-def _draw_group(
-    add: Callable[[str, str, Callable[[], Figure]], None],
-    group: str,
-    members: Sequence[SetAnalysis],
-    sizes: Sequence[str],
-    findings: Findings,
-) -> None:
-    word = group.replace("_", "-")
-    add(f"loss_{group}", f"Loss on {word} sets against training pairs, with 95 % bands over items "
-        "and the selected law dashed; arrows give the verdicts from the smallest size to the "
-        "largest (the paper's Figure 1).",
-        lambda: loss_figure(members, sizes))  # fmt: skip
-    add(f"accuracy_{group}", f"Accuracy on {word} sets.", lambda: accuracy_figure(members, sizes))
-    add(f"style_{group}", f"Loss on {word} sets with and without style control (the paper's "
-        "Figure 4).", lambda: style_control_figure(members, sizes))  # fmt: skip
-    readings = {one_set.test_set: findings.styles[one_set.test_set] for one_set in members}
-    add(f"bias_{group}", f"Reliance on length on {word} sets (the paper's Figure 5).",
-        lambda: style_bias_figure(readings, sizes))  # fmt: skip
-    add(f"residuals_{group}", f"Residuals of the selected laws on {word} sets.",
-        lambda: residual_figure(members, sizes))  # fmt: skip
 
 
 def _analyse_tables(

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from scaling.config import BootstrapConfig, ReportConfig
-from scaling.report import Findings, run_report
+from scaling.findings import Findings
+from scaling.report import run_report
 from worldpm.cli.main import cli
 
 CHROMIUM = shutil.which("chromium")
