@@ -60,11 +60,11 @@ def score_group_file(
     """Score a group file with any pointwise grader of OpenJudge.
 
     Writes the lines that `worldpm eval aggregate scores=…` reads; a group with a GraderError is
-    left out and counted.
+    left out and counted. Their graders take a query of text: a conversation becomes a transcript.
     """
 
     async def grade(group: Group) -> list[Any]:
-        query = group.prompt[-1].content
+        query = _query(group, as_messages=isinstance(grader, WorldPMGrader))
         return [await grader.aevaluate(query=query, response=text) for text in group.responses]
 
     def score(group: Group) -> list[float] | None:
@@ -74,3 +74,11 @@ def score_group_file(
         return [result.score for result in results]
 
     return write_scores(score, groups_path, output, benchmark=benchmark)
+
+
+def _query(group: Group, *, as_messages: bool) -> Any:
+    if len(group.prompt) == 1:
+        return group.prompt[0].content
+    if as_messages:
+        return [{"role": turn.role, "content": turn.content} for turn in group.prompt]
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in group.prompt)

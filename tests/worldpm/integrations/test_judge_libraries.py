@@ -182,6 +182,23 @@ def test_openjudge_grades_and_says_when_it_cannot(reward, openjudge, groups_path
     assert json.loads(output.read_text())["id"] == "a"
 
 
+def test_openjudge_sees_every_turn_of_a_conversation(reward, openjudge, tmp_path):
+    prompt = (*HI, Message("assistant", "hello"), Message("user", "why?"))
+    groups, output = tmp_path / "groups.jsonl", tmp_path / "scores.jsonl"
+    write_group_file(groups, [Group("a", prompt, ("yes",))])
+    ours = openjudge.WorldPMGrader("http://server")
+    openjudge.score_group_file(ours, groups, output, benchmark="mine")
+    assert reward.samples == [Sample(prompt, "yes")]
+
+    class Theirs:
+        async def aevaluate(self, query, response):
+            assert query == "user: hi\n\nassistant: hello\n\nuser: why?"
+            return SimpleNamespace(score=1.0)
+
+    openjudge.score_group_file(Theirs(), groups, output, benchmark="mine")
+    assert json.loads(output.read_text())["scores"] == [1.0]
+
+
 @pytest.mark.parametrize("scores", [[1.0], [1.0, float("nan")]])
 def test_a_judge_must_score_every_response(groups_path, tmp_path, scores):
     with pytest.raises(InputError, match="group a"):
