@@ -121,9 +121,9 @@ def training_flops(
 
     A weight that an adapter leaves frozen takes 4, for no gradient of its own is computed; the
     adapter's weights take 6. The embedding is a look-up and counts nothing (Kaplan et al. 2020,
-    section 2.1). That the last layer's MLP is computed at the rewards alone is not taken off, nor
-    is recomputation added: these are the FLOPs of the model, by which models of other trainers are
-    counted too.
+    section 2.1). That the last layer, but for its keys and values, is computed at the rewards alone
+    is not taken off, nor is recomputation added: these are the FLOPs of the model, by which models
+    of other trainers are counted too. An MFU of them is too high by less than one layer's share.
     """
     weights = count_parameters(architecture).layers
     per_token = 6.0 * weights
