@@ -111,13 +111,14 @@ def test_literal_special_tokens_do_not_move_the_reward(tiny_checkpoint: Path) ->
     assert math.isfinite(scorer.score([tricky])[0].scores[0])
 
 
+@pytest.mark.parametrize("second", ["cpu", "disk"])
 def test_layers_spread_by_a_device_map_give_the_same_scores(
-    tiny_checkpoint: Path, groups: list[Group]
+    tiny_checkpoint: Path, groups: list[Group], second: str
 ) -> None:
     from worldpm.modeling.checkpoint_io import load_checkpoint
 
     whole = Scorer.from_checkpoint(tiny_checkpoint)
-    parts = {"embed_tokens": "cpu", "layers.0": "cpu", "layers.1": "cpu", "norm": "cpu",
+    parts = {"embed_tokens": "cpu", "layers.0": "cpu", "layers.1": second, "norm": "cpu",
              "rotary_emb": "cpu"}  # fmt: skip
     loaded = load_checkpoint(tiny_checkpoint, device_map=parts)
     spread = Scorer(loaded.model, loaded.encoder, loaded.card, device="auto")
