@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -304,25 +303,3 @@ class TrainConfig(ConfigModel):
                 f"measured are {', '.join(sorted(measured)) or 'no sets'}"
             )
         return self
-
-
-# What decides the numbers of a run: a resumed run must agree in these sections.
-SPEED_KEYS = {"batch": ("token_budget",), "model": ("attention", "activation_checkpointing")}
-TRAJECTORY_SECTIONS = ("seed", "model", "batch", "optimizer", "schedule", "loss")
-
-
-def trajectory(config: TrainConfig) -> dict[str, Any]:
-    """The part of the configuration that decides the losses, as JSON values.
-
-    Token budget, attention backend and stage are left out: they change speed, not the gradient.
-    """
-    return select_trajectory(config.model_dump(mode="json"))
-
-
-def select_trajectory(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same part of a configuration that is JSON already, such as a run record's."""
-    values = {name: config[name] for name in TRAJECTORY_SECTIONS}
-    for section, keys in SPEED_KEYS.items():
-        kept = {key: value for key, value in values[section].items() if key not in keys}
-        values[section] = kept
-    return values

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +28,8 @@ from torch import nn
 
 from worldpm.errors import CheckpointError
 from worldpm.training.collectives import all_reduce_sum
-from worldpm.training.config import OptimizerConfig, TrainConfig
+from worldpm.training.config import TrainConfig
+from worldpm.training.parameter_groups import parameter_groups
 
 # The shared-memory all-reduce is an inference kernel; on a CPU its compilation would hold up the
 # first start by minutes, and two processes would wait on each other's build lock.
@@ -129,31 +128,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Backbone and head, each with and without weight decay: none on norms and biases.
-
-    `lr_multiplier` of a group scales the schedule's learning rate. Frozen weights are in no group.
-    """
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        part = "head" if name.startswith("score.") else "backbone"
-        # Under ZeRO-3 a partitioned weight is flat: its true shape is kept beside it.
-        shape = getattr(parameter, "ds_shape", parameter.shape)
-        groups.setdefault((part, len(shape) >= 2), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "name": f"{part}{'' if decays else '_without_decay'}",
-            "weight_decay": config.weight_decay if decays else 0.0,
-            "lr": config.lr * (config.head_lr_multiplier if part == "head" else 1.0),
-            "lr_multiplier": config.head_lr_multiplier if part == "head" else 1.0,
-        }
-        for (part, decays), parameters in groups.items()
-    ]
 
 
 @contextmanager
@@ -319,20 +293,3 @@ def _build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch
 
         return FusedAdam(groups, adam_w_mode=True, **common)
     return torch.optim.AdamW(groups, foreach=False, **common)
-
-
-def convert_to_universal(source: Path, target: Path, *, stage: int) -> None:
-    """Turn a checkpoint folder into one that loads on any number of ranks.
-
-    Raises:
-        CheckpointError: DeepSpeed's converter failed; the end of its output is quoted.
-    """
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
-    command += ["--input_folder", str(source), "--output_folder", str(target)]
-    if stage in (1, 2):
-        # Stages 1 and 2 save no universal_checkpoint_info (DeepSpeed issue 5430).
-        command.append("--inject_missing_state")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise CheckpointError(f"{source} could not be converted for another rank count:\n{tail}")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from worldpm.errors import ArtifactError, ConfigError
 from worldpm.log import logger
-from worldpm.training import engine as distributed
 from worldpm.training.checkpointing import (
     STATES_TAG,
     Checkpoint,
@@ -16,10 +15,12 @@ from worldpm.training.checkpointing import (
     remove_unfinished,
 )
 from worldpm.training.collectives import all_reduce_max, barrier
-from worldpm.training.config import TrainConfig, trajectory
+from worldpm.training.config import TrainConfig
 from worldpm.training.engine import Engine, Ranks
 from worldpm.training.random_state import load_random_state
 from worldpm.training.run_directory import check_same_run, first_difference
+from worldpm.training.trajectory import trajectory
+from worldpm.training.universal_checkpoint import convert_to_universal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class ResumePoint:
                 self.checkpoint.world_size,
                 ranks.world_size,
             )
-            distributed.convert_to_universal(
+            convert_to_universal(
                 folder / STATES_TAG, converted / STATES_TAG, stage=self.checkpoint.stage
             )
         barrier()

@@ -15,8 +15,9 @@ from worldpm.run_record import (
     RunRecord,
     RunStatus,
 )
-from worldpm.training.config import TrainConfig, select_trajectory, trajectory
+from worldpm.training.config import TrainConfig
 from worldpm.training.run_state import RunState
+from worldpm.training.trajectory import select_trajectory, trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from worldpm.training.assembly import (
 from worldpm.training.best_model import is_best_so_far
 from worldpm.training.checkpointing import CheckpointIdentity, CheckpointWriter
 from worldpm.training.collectives import all_reduce_max, barrier
-from worldpm.training.config import TrainConfig, trajectory
+from worldpm.training.config import TrainConfig
 from worldpm.training.deepspeed_config import to_deepspeed
 from worldpm.training.engine import Engine, Ranks
 from worldpm.training.evaluation import Evaluator
@@ -44,6 +44,7 @@ from worldpm.training.schedules import lr_factor
 from worldpm.training.speed import Speedometer
 from worldpm.training.stopping import EXIT_DIVERGED, EXIT_INTERRUPTED, StopRequest, Watchdog
 from worldpm.training.tracking import Tracker, open_trackers
+from worldpm.training.trajectory import trajectory
 
 
 def train(config: TrainConfig) -> int:

@@ -6,8 +6,9 @@ import pytest
 
 from worldpm.config import load_config
 from worldpm.errors import ConfigError
-from worldpm.training.config import TrainConfig, trajectory
+from worldpm.training.config import TrainConfig
 from worldpm.training.deepspeed_config import to_deepspeed
+from worldpm.training.trajectory import trajectory
 
 TINY = Path(__file__).parents[3] / "configs/train/tiny.yaml"
 

@@ -21,9 +21,9 @@ from worldpm.modeling.preference_model import PreferenceModel
 from worldpm.modeling.tensor_files import read_tensor, read_tensor_index
 from worldpm.training.adapters import DOWN, UP, add_adapter, merge_adapter
 from worldpm.training.config import AdapterConfig, OptimizerConfig
-from worldpm.training.engine import parameter_groups
 from worldpm.training.finetuning.comparison import kept_step
 from worldpm.training.flops import training_flops
+from worldpm.training.parameter_groups import parameter_groups
 
 ARCHITECTURE = {"model_type": "qwen2", "vocab_size": 384, **SHAPE}
 ADAPTER = AdapterConfig(rank=4, alpha=8.0)

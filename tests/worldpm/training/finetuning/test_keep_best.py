@@ -22,6 +22,7 @@ RECIPE = (
     "evaluation.per_epoch=4",
     "checkpoint.every_pairs=48",
     "optimizer.lr=3e-2",
+    "batch.epochs=2",
 )
 
 
