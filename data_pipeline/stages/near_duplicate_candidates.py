@@ -21,7 +21,7 @@ from data_pipeline.candidate_pairs import Int64s, pairs_of_band, unique_pairs
 from data_pipeline.config import NearDuplicatesConfig
 from data_pipeline.documents import document_table, document_texts
 from data_pipeline.minhash import band_keys, sign
-from data_pipeline.ngrams import batches_of_texts, jaccard, shingle
+from data_pipeline.ngrams import UInt64s, batches_of_texts, jaccard, shingle
 from data_pipeline.stage import Stage, TaskResult
 from worldpm.artifacts import write_atomic
 
@@ -29,6 +29,7 @@ from worldpm.artifacts import write_atomic
 ANSWER_MARK = np.uint64(0xA5A5A5A5A5A5A5A5)
 # What looking for equal keys takes in memory.
 BYTES_PER_DOCUMENT = 48
+PAIRS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,25 @@ class MatchBands(Stage):
         _save(directory / f"{task}.npy", pairs)
         return TaskResult({})
 
-    def pairs_within(self, low: int, high: int, *, first_only: bool) -> Int64s:
-        """Pairs of all bands of which the first (or any) document lies in `[low, high)`."""
+    def pairs_from(self, low: int, high: int) -> Int64s:
+        """Pairs of all bands of which the first document lies in `[low, high)`."""
         found: list[Int64s] = []
-        for task in self.tasks():
-            pairs = np.load(self.directory / f"{task}.npy", mmap_mode="r")
-            if first_only:  # pairs are sorted by their first document
-                start, end = np.searchsorted(pairs[:, 0], [low, high])
-                found.append(np.asarray(pairs[start:end]))
-            else:
-                found.append(pairs[((pairs >= low) & (pairs < high)).any(axis=1)])
+        for pairs in self._bands():  # sorted by their first document
+            start, end = np.searchsorted(pairs[:, 0], [low, high])
+            found.append(np.asarray(pairs[start:end]))
         return unique_pairs(found)
+
+    def documents_within(self, low: int, high: int) -> Int64s:
+        """The documents in `[low, high)` that some pair of any band names, ascending."""
+        is_named = np.zeros(high - low, bool)
+        for pairs in self._bands():
+            for column in (pairs[:, 0], pairs[:, 1]):
+                is_named[column[(column >= low) & (column < high)] - low] = True
+        return np.flatnonzero(is_named) + low
+
+    def _bands(self) -> Iterator[Int64s]:
+        for task in self.tasks():
+            yield np.load(self.directory / f"{task}.npy", mmap_mode="r")
 
 
 @dataclass(frozen=True)
@@ -159,8 +168,7 @@ class GatherCandidates(Stage):
     def run_task(self, task: str, directory: Path) -> TaskResult:
         signatures = self.matches.signatures
         low, high = bucket_range(signatures, task)
-        named = np.unique(self.matches.pairs_within(low, high, first_only=False))
-        wanted = named[(named >= low) & (named < high)]
+        wanted = self.matches.documents_within(low, high)
         texts = _texts_at(signatures.pair.directory / f"{task}.parquet", wanted - low)
         sets = [np.empty(0, np.uint64)]
         for batch in batches_of_texts(texts):
@@ -198,10 +206,14 @@ class VerifyCandidates(Stage):
     def run_task(self, task: str, directory: Path) -> TaskResult:
         matches = self.candidates.matches
         low, high = bucket_range(matches.signatures, task)
-        pairs = matches.pairs_within(low, high, first_only=True)
+        pairs = matches.pairs_from(low, high)
         sets = _NgramSets(self.candidates)
         threshold = matches.signatures.config.threshold
-        similar = [jaccard(sets[int(i)], sets[int(j)]) >= threshold for i, j in pairs]
+        similar: list[bool] = []
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            some = pairs[start : start + PAIRS_AT_ONCE]
+            both = zip(sets.of(some[:, 0]), sets.of(some[:, 1]), strict=True)
+            similar += [jaccard(first, second) >= threshold for first, second in both]
         _save(directory / f"{task}.npy", pairs[np.array(similar, bool)])
         note = {"candidate_pairs": len(pairs), "similar_pairs": sum(similar)}
         return TaskResult({}, [note])
@@ -214,15 +226,23 @@ class _NgramSets:
         folder, tasks = candidates.directory, candidates.tasks()
         self._documents = [np.load(folder / f"{task}.documents.npy") for task in tasks]
         self._ends = [np.load(folder / f"{task}.ends.npy") for task in tasks]
-        self._hashes = [np.load(folder / f"{task}.hashes.npy", mmap_mode="r") for task in tasks]
+        # As plain arrays: cutting a memory map itself costs several times as much.
+        self._hashes = [
+            np.asarray(np.load(folder / f"{task}.hashes.npy", mmap_mode="r")) for task in tasks
+        ]
         self._bucket_ends = candidates.matches.signatures.bucket_ends()
 
-    def __getitem__(self, document: int) -> np.ndarray:
-        bucket = int(np.searchsorted(self._bucket_ends, document, side="right"))
-        place = int(np.searchsorted(self._documents[bucket], document))
-        ends = self._ends[bucket]
-        start = int(ends[place - 1]) if place else 0
-        return np.asarray(self._hashes[bucket][start : int(ends[place])])
+    def of(self, documents: Int64s) -> Iterator[UInt64s]:
+        """The set of each document."""
+        buckets = np.searchsorted(self._bucket_ends, documents, side="right")
+        starts, ends = np.zeros((2, len(documents)), np.int64)
+        for bucket in np.unique(buckets):
+            here = np.flatnonzero(buckets == bucket)
+            places = np.searchsorted(self._documents[bucket], documents[here])
+            ends[here] = self._ends[bucket][places]
+            starts[here] = np.where(places > 0, self._ends[bucket][places - 1], 0)
+        cuts = zip(buckets.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        return (self._hashes[bucket][start:end] for bucket, start, end in cuts)
 
 
 def bucket_range(signatures: SignDocuments, task: str) -> tuple[int, int]:
