@@ -289,6 +289,10 @@ def noisy_resamples(
 
 
 def _is_broken(result: CurveAnalysis) -> bool:
+    # A curve that is constant but for a few points is met exactly by a break: that is no evidence.
+    num_distinct = len(np.unique(result.curve.value.round(9)))
+    if num_distinct <= FORMS["broken_power"].num_parameters:
+        return False
     return clearly_broken({name: (fit.aicc, fit.bic) for name, fit in result.fits.items()})
 
 

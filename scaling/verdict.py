@@ -26,6 +26,7 @@ Verdict = Literal["falls", "flat", "rises", "breaks", "undecided"]
 VERDICTS: tuple[Verdict, ...] = ("falls", "flat", "rises", "breaks", "undecided")
 
 MIN_POINTS = 4
+SLOPE_RESOLUTION = 1e-12  # smaller slopes of ln loss are rounding
 CLEAR_CRITERION_GAP = 10.0  # a difference of 10 in AICc or BIC: "essentially no support"
 
 
@@ -59,8 +60,8 @@ def trend(x: Array, y: Array, y_resampled: Array, *, confidence: float) -> Trend
 
     The interval is percentile based and recentred on the sample's own slope.
     """
-    slope = float(slopes(x, y[None])[0])
-    resampled = slopes(x, y_resampled)
+    slope = float(_without_rounding(slopes(x, y[None]))[0])
+    resampled = _without_rounding(slopes(x, y_resampled))
     resampled = resampled - resampled.mean() + slope
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(resampled, [tail, 100 - tail])
@@ -73,6 +74,12 @@ def slopes(x: Array, y: Array) -> Array:
     """Least-squares slopes [R] of rows y [R, n] on x [n]."""
     centred = x - x.mean()
     return (y @ centred) / float(centred @ centred)
+
+
+def _without_rounding(slope_R: Array) -> Array:
+    # A constant series (ln 2 throughout, where scores carry nothing) has slopes of 1e-16, all of
+    # one sign.
+    return np.where(np.abs(slope_R) < SLOPE_RESOLUTION, 0.0, slope_R)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scaling.analysis import analyse_curve
+from scaling.config import BootstrapConfig, RulesConfig
+from scaling.resampling import Curve
 from scaling.verdict import (
     Trend,
     Verdict,
@@ -106,3 +109,39 @@ def test_a_break_must_win_by_both_criteria_and_clearly() -> None:
     assert not clearly_broken({**smooth, "broken_power": (-59.0, -80.0)})
     assert not clearly_broken({**smooth, "broken_power": (None, -80.0)})
     assert not clearly_broken(smooth)
+
+
+def _constant_curve(different: list[float]) -> Curve:
+    """ln 2 to the last bit or the one beside it, but for the first points."""
+    count = 14
+    value = np.full(count, np.log(2.0))
+    value[::2] = np.nextafter(np.log(2.0), 0)
+    value[: len(different)] = different
+    pairs = 128.0 * 2 ** (np.arange(count) / 2)
+    resampled = np.tile(value, (200, 1))
+    resampled[:, : len(different)] += np.random.default_rng(0).normal(
+        0, 1e-3, (200, len(different))
+    )
+    return Curve("s", 2000, 1000, (0,), pairs, pairs * 100, pairs * 1e9, value, resampled)
+
+
+def test_a_constant_loss_is_flat_whatever_its_last_bit() -> None:
+    bootstrap = BootstrapConfig(num_resamples=200)
+    analysis = analyse_curve(_constant_curve([]), bootstrap, RulesConfig())
+    assert analysis.tendency is not None
+    assert (analysis.tendency.slope, analysis.tendency.p_value) == (0.0, 1.0)
+    word, _ = judge(
+        analysis.tendency,
+        adjusted_p=analysis.tendency.p_value,
+        num_points=14,
+        breaks=analysis.selected == "broken_power",
+        flat_slope=0.01,
+        confidence=0.95,
+    )
+    assert word == "flat"
+
+
+def test_a_loss_that_is_constant_but_for_two_points_does_not_break() -> None:
+    bootstrap = BootstrapConfig(num_resamples=200)
+    analysis = analyse_curve(_constant_curve([0.6987, 0.6936]), bootstrap, RulesConfig())
+    assert analysis.selected != "broken_power"
