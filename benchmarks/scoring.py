@@ -60,11 +60,11 @@ class Cost:
 
 
 def random_group(
-    encoder: Encoder, random: np.random.Generator, num_responses: int, *, is_spread: bool
+    encoder: Encoder, random: np.random.Generator, num_responses: int, length: int | None
 ) -> EncodedGroup:
-    """Token ids of a prompt and responses; no two are alike."""
-    lengths = np.full(num_responses, 100)
-    if is_spread:
+    """Token ids of a prompt and responses, no two alike; spread lengths where none is given."""
+    lengths = np.full(num_responses, length or 0)
+    if length is None:
         lengths = np.clip(random.lognormal(np.log(150), 0.7, num_responses), 10, 1500).astype(int)
     return EncodedGroup(
         random.integers(0, 256, PROMPT_TOKENS).tolist(),
@@ -140,7 +140,7 @@ def num_multiplications(group: EncodedGroup) -> dict[str, float]:
     }
 
 
-def run(scorer: Scorer, reference: PreTrainedModel, repeats: int) -> dict[str, float]:
+def run(scorer: Scorer, reference: PreTrainedModel, repeats: int, length: int) -> dict[str, float]:
     """Print the table; returns the ratios."""
     ratios: dict[str, float] = {}
     calls: dict[str, Callable[[EncodedGroup], list[float]]] = {
@@ -153,7 +153,7 @@ def run(scorer: Scorer, reference: PreTrainedModel, repeats: int) -> dict[str, f
         for size in GROUP_SIZES:
             random = np.random.default_rng(size)
             groups = [
-                random_group(scorer.encoder, random, size, is_spread=kind == "spread")
+                random_group(scorer.encoder, random, size, None if kind == "spread" else length)
                 for _ in range(repeats)
             ]
             measure(calls, groups[:1])
@@ -176,6 +176,7 @@ def main() -> None:
     """Measure, print, and end with one JSON object."""
     parser = argparse.ArgumentParser(description="Measure scoring against transformers and HTTP.")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--length", type=int, default=100, help="tokens of equal responses")
     parser.add_argument("--no-server", action="store_true", help="leave the HTTP server out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -187,7 +188,9 @@ def main() -> None:
         reference = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
         # Nothing is generated: keeping keys and values would only cost the reference time.
         reference.config.use_cache = False
-        ratios = run(Scorer.from_checkpoint(checkpoint), reference, arguments.repeats)
+        ratios = run(
+            Scorer.from_checkpoint(checkpoint), reference, arguments.repeats, arguments.length
+        )
     if not arguments.no_server:
         ratios |= measure_server(repeats=20, num_requests=None)
     print_ratios(**ratios)
