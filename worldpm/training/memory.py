@@ -89,23 +89,26 @@ def activation_bytes(
 
     A layer keeps 6 D + 3 Q + 5 K + 4 I numbers a token (width, queries, keys, MLP; two of D twice
     as wide, the norms' fp32 inputs under bf16); with checkpointing its input alone, and one layer
-    at a time in full.
+    at a time in full. The last layer computes the rewards' rows alone: of the others it keeps 3 D
+    and, with the prompts repeated, 3 K.
     """
     width, layers = architecture["hidden_size"], architecture["num_hidden_layers"]
     queries = architecture["num_attention_heads"] * head_dim(architecture)
     keys = architecture["num_key_value_heads"] * head_dim(architecture)
-    normed = QK_NORM[architecture["model_type"]] * 2 * (queries + keys)
+    qk_norm = QK_NORM[architecture["model_type"]] * 2
     size = 4 if precision == "float32" else 2
-    numbers = 6 * width + 3 * queries + 5 * keys + 4 * architecture["intermediate_size"] + normed
-    layer = numbers * size
-    if precision != "float32":
-        layer += 2 * width * 4 + normed * 2
+    wider = 0 if precision == "float32" else 1  # norms' inputs stay in fp32 beside bf16
+
+    def layer_bytes(numbers: int, norm_width: int, normed: int) -> int:
+        return (numbers + normed) * size + wider * (norm_width * 4 + normed * 2)
+
+    numbers = 6 * width + 3 * queries + 5 * keys + 4 * architecture["intermediate_size"]
+    layer = layer_bytes(numbers, 2 * width, qk_norm * (queries + keys))
+    last = layer_bytes(3 * width + 3 * keys, width, qk_norm * keys)
     ends = 2 * width * size
     if checkpointing:
         return num_tokens * (layers * width * size + layer + ends)
-    # The last layer's MLP is computed at the rewards' rows alone.
-    last_mlp = 4 * architecture["intermediate_size"] * size
-    return num_tokens * (layers * layer - last_mlp + ends)
+    return num_tokens * ((layers - 1) * layer + last + ends)
 
 
 def _largest_module(architecture: Mapping[str, Any]) -> int:
