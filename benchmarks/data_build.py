@@ -162,7 +162,7 @@ def whole_builds(dumps: list[str]) -> dict[str, float]:
             _, seconds = measure(lambda: _worldpm("base.yaml", *build))  # noqa: B023
             counts = json.loads((out / "manifest.json").read_text())["counts"]
             disk_gb = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e9
-        xml_gb = _xml_gb(path)
+            xml_gb = _xml_gb(path)
         per_gb = seconds.cpu_s / xml_gb
         times = (seconds.wall_s, seconds.cpu_s, per_gb, peak_rss_mb(), disk_gb)
         rows.append((f"{counts['ingest']['rows_in']:,}", xml_gb, *times))
