@@ -146,7 +146,7 @@ def _texts(
 def _windows(data: bytes | bytearray, places: Int64s, num_bytes: int) -> UInt64s:
     """The `num_bytes` (at most 8) at each place as one number."""
     at_every_byte = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
-    words = at_every_byte[np.clip(places, 0, len(data) - 8)]
+    words = at_every_byte[places]
     return words if num_bytes == 8 else words & np.uint64((1 << 8 * num_bytes) - 1)
 
 
@@ -220,8 +220,10 @@ def _resolve_entities(
     resolved = bytearray(data)
     work = np.frombuffer(resolved, np.uint8)
     work[places] = _ENTITY_CHARACTERS[kinds[found]]
-    for offset in range(1, max(map(len, ENTITIES))):
-        work[places[lengths > offset] + offset] = MARK
+    shortest, longest = min(map(len, ENTITIES)), max(map(len, ENTITIES))
+    for offset in range(1, longest):
+        longer = places if offset < shortest else places[lengths > offset]
+        work[longer + offset] = MARK
     clean = resolved.translate(None, bytes([MARK]))
     return clean, _Moved(places, lengths - 1), strange
 

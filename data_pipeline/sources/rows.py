@@ -175,9 +175,12 @@ def parse_rows(piece: Piece, wanted: tuple[str, ...]) -> ParsedPiece:
 
 
 def _as_utf8(data: bytes) -> bytes:
+    # Arrow checks in place, where decoding would fill as much memory again.
+    ends = pa.py_buffer(np.array([0, len(data)], np.int64))
+    text = pa.Array.from_buffers(pa.large_string(), 1, [None, ends, pa.py_buffer(data)])
     try:
-        data.decode()
-    except UnicodeDecodeError:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
         return data.decode(errors="replace").encode()
     return data
 
