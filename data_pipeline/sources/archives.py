@@ -14,9 +14,10 @@ import shutil
 import subprocess
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -207,15 +208,54 @@ def _open_file(path: Path) -> Iterator[Readable]:
 def _archive_chunks(path: Path, member: str) -> Iterator[bytes]:
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
-        yield from _py7zr_chunks(path, member)
+        yield from _read_ahead(partial(_unpack_by_py7zr, path, member))
         return
     try:
-        yield from _pipe_chunks(program, path, member)
+        yield from _read_ahead(partial(_unpack_by_program, program, path, member))
     except _UnknownMethodError:  # 7-Zip itself knows no Zstandard, Brotli or LZ4; py7zr does
-        yield from _py7zr_chunks(path, member)
+        yield from _read_ahead(partial(_unpack_by_py7zr, path, member))
 
 
-def _pipe_chunks(program: str, path: Path, member: str) -> Iterator[bytes]:
+class _ReaderGoneError(Exception):
+    """The reader went away: ends the unpacking thread."""
+
+
+def _read_ahead(unpack: Callable[[Callable[[bytes], None]], None]) -> Iterator[bytes]:
+    """What `unpack` hands to its argument, on a thread a bounded number of pieces ahead."""
+    pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+    stop = threading.Event()
+
+    def put(piece: bytes) -> None:
+        if stop.is_set():
+            raise _ReaderGoneError
+        pieces.put(piece)
+
+    def run() -> None:
+        try:
+            unpack(put)
+            pieces.put(None)
+        except _ReaderGoneError:
+            pass
+        except BaseException as exc:  # noqa: BLE001  handed to the reading thread, which raises it
+            pieces.put(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (piece := pieces.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+    finally:
+        stop.set()
+        while thread.is_alive():
+            with_piece = not pieces.empty()
+            if with_piece:
+                pieces.get()
+            thread.join(timeout=0.01)
+
+
+def _unpack_by_program(program: str, path: Path, member: str, put: Callable[[bytes], None]) -> None:
     # -spd: the name is no pattern.
     command = [program, "x", "-so", "-bd", "-spd", "--", str(path.resolve()), member]
     is_empty = True
@@ -227,9 +267,9 @@ def _pipe_chunks(program: str, path: Path, member: str) -> Iterator[bytes]:
         try:
             while chunk := process.stdout.read(CHUNK_BYTES):
                 is_empty = False
-                yield chunk
+                put(chunk)
             message = process.stderr.read(4096).decode(errors="replace").strip()
-        except GeneratorExit:  # the reader has enough
+        except _ReaderGoneError:
             process.kill()
             raise
     if process.returncode == 0:
@@ -237,10 +277,6 @@ def _pipe_chunks(program: str, path: Path, member: str) -> Iterator[bytes]:
     if is_empty and "Unsupported Method" in message:
         raise _UnknownMethodError
     raise DamagedArchiveError(f"7z ended with code {process.returncode}: {message[:200]}")
-
-
-class _ReaderGoneError(Exception):
-    """The reader went away: ends the extracting thread."""
 
 
 class _ShortReads(io.FileIO):
@@ -253,14 +289,11 @@ class _ShortReads(io.FileIO):
         return super().read(min(size, self.limit) if size >= 0 <= self.limit else size)
 
 
-class _QueueWriter(Py7zIO):
-    """Hands what py7zr extracts to the reading thread, a bounded number of pieces ahead."""
+class _Writer(Py7zIO):
+    """Hands on what py7zr extracts, in pieces of at least `CHUNK_BYTES`."""
 
-    def __init__(
-        self, pieces: queue.Queue[bytes | BaseException | None], stop: threading.Event
-    ) -> None:
-        self._pieces = pieces
-        self._stop = stop
+    def __init__(self, put: Callable[[bytes], None]) -> None:
+        self._put = put
         self._buffer = bytearray()
         self._size = 0
 
@@ -272,10 +305,8 @@ class _QueueWriter(Py7zIO):
         return len(s)
 
     def flush(self) -> None:
-        if self._stop.is_set():
-            raise _ReaderGoneError
         if self._buffer:
-            self._pieces.put(bytes(self._buffer))
+            self._put(bytes(self._buffer))
             self._buffer.clear()
 
     def read(self, size: int | None = None) -> bytes:
@@ -290,8 +321,8 @@ class _QueueWriter(Py7zIO):
         return self._size
 
 
-class _QueueFactory(WriterFactory):
-    def __init__(self, writer: _QueueWriter) -> None:
+class _OneWriter(WriterFactory):
+    def __init__(self, writer: _Writer) -> None:
         self._writer = writer
 
     def create(self, filename: str) -> Py7zIO:
@@ -299,37 +330,13 @@ class _QueueFactory(WriterFactory):
         return self._writer
 
 
-def _py7zr_chunks(path: Path, member: str) -> Iterator[bytes]:
-    pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
-    stop = threading.Event()
-    writer = _QueueWriter(pieces, stop)
-
-    def extract() -> None:
-        try:
-            with _ShortReads(path) as file, closing(py7zr.SevenZipFile(file)) as archive:
-                file.limit = PACKED_BYTES  # the header has been read
-                archive.extract(targets=[member], factory=_QueueFactory(writer))
-            writer.flush()
-            pieces.put(None)
-        except _ReaderGoneError:
-            pass
-        except DECOMPRESSION_ERRORS as exc:
-            writer.flush()
-            pieces.put(DamagedArchiveError(str(exc) or type(exc).__name__))
-        except BaseException as exc:  # noqa: BLE001  handed to the reading thread, which raises it
-            pieces.put(exc)
-
-    thread = threading.Thread(target=extract, daemon=True)
-    thread.start()
+def _unpack_by_py7zr(path: Path, member: str, put: Callable[[bytes], None]) -> None:
+    writer = _Writer(put)
     try:
-        while (piece := pieces.get()) is not None:
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-    finally:
-        stop.set()
-        while thread.is_alive():
-            with_piece = not pieces.empty()
-            if with_piece:
-                pieces.get()
-            thread.join(timeout=0.01)
+        with _ShortReads(path) as file, closing(py7zr.SevenZipFile(file)) as archive:
+            file.limit = PACKED_BYTES  # the header has been read
+            archive.extract(targets=[member], factory=_OneWriter(writer))
+        writer.flush()
+    except DECOMPRESSION_ERRORS as exc:
+        writer.flush()
+        raise DamagedArchiveError(str(exc) or type(exc).__name__) from exc
