@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from scaling.plots.curves import (
 from scaling.plots.style_bias import style_bias_figure
 from scaling.plots.training import read_history, training_figure
 from scaling.summary import GROUPS
+from scaling.worker_pool import map_in_order
 
 FIGURES_DIRECTORY = "figures"
 
@@ -43,11 +43,7 @@ def draw_figures(findings: Findings, config: ReportConfig) -> dict[str, tuple[st
     """Draw every figure for which there is data: name → (caption, path of the PNG)."""
     plans = list(plan_figures(findings))
     jobs = [(plan, config.output_dir / FIGURES_DIRECTORY, config.png_dpi) for plan in plans]
-    if config.num_workers == 1 or len(jobs) < 2:
-        paths = [_draw(job) for job in jobs]
-    else:
-        with ProcessPoolExecutor(min(config.num_workers, len(jobs))) as pool:
-            paths = list(pool.map(_draw, jobs))
+    paths = list(map_in_order(_draw, jobs, config.num_workers))
     return {plan.name: (plan.caption, path) for plan, path in zip(plans, paths, strict=True)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from scaling.loss_series import item_losses, write_items
 from scaling.page import Page, write_page
 from scaling.style import StyleReading, read_style, style_features
 from scaling.summary import compare_with_paper
+from scaling.worker_pool import map_in_order
 from worldpm.artifacts import write_json
 from worldpm.errors import InputError
 from worldpm.log import logger, progress
@@ -157,15 +157,9 @@ def _analyse_tables(
     jobs = [(table, runs, config) for table in tables]
     with progress("test sets", len(jobs)) as bar:
         results: list[tuple[SetAnalysis, StyleReading]] = []
-        if config.num_workers == 1 or len(jobs) == 1:
-            for job in jobs:
-                results.append(_analyse_job(job))
-                bar.advance()
-            return results
-        with ProcessPoolExecutor(min(config.num_workers, len(jobs))) as pool:
-            for result in pool.map(_analyse_job, jobs):
-                results.append(result)
-                bar.advance()
+        for result in map_in_order(_analyse_job, jobs, config.num_workers):
+            results.append(result)
+            bar.advance()
         return results
 
 
