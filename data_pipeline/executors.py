@@ -174,8 +174,9 @@ class SlurmRank(_ContextExecutor):
         if stage.is_whole:
             return
         try:
+            missing = set(missing_tasks(stage))  # of this rank's tasks no other rank marks one
             for task in stage.tasks()[self._rank :: self._world_size]:
-                if task in missing_tasks(stage):
+                if task in missing:
                     run_and_mark(stage, task)
         except BaseException as exc:
             _failure_file(partial, self._rank).write_text(str(exc), encoding="utf-8")

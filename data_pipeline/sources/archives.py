@@ -1,7 +1,7 @@
 """The bytes of a dump's XML, streamed out of whatever holds them: nothing is unpacked to disk.
 
-Plain files, `.gz`, `.zst` and `.7z`. For the last the `7z` program is used where there is one (its
-pipe can use several threads), else py7zr on a thread of its own.
+Plain files, `.gz`, `.zst` and `.7z`. The last is unpacked ahead of the reader, by the `7z` program
+where there is one (it can use several threads), else by py7zr.
 """
 
 from __future__ import annotations
@@ -269,7 +269,9 @@ def _unpack_by_program(program: str, path: Path, member: str, put: Callable[[byt
                 is_empty = False
                 put(chunk)
             message = process.stderr.read(4096).decode(errors="replace").strip()
-        except _ReaderGoneError:
+        except (
+            BaseException
+        ):  # such as a reader that went away: leaving the block waits for the end
             process.kill()
             raise
     if process.returncode == 0:

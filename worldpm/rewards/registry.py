@@ -5,6 +5,7 @@ The page docs/rewards.md is made of these classes by `python -m worldpm.rewards.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -21,8 +22,9 @@ from worldpm.rewards.trained import TrainedReward
 class _Spec(ConfigModel):
     """Base of the specifications; `num_threads` parts of a composed reward are asked at once."""
 
+    @abstractmethod
     def build(self) -> Reward:
-        raise NotImplementedError
+        """The reward that the specification describes."""
 
 
 class LengthSpec(_Spec):
