@@ -31,8 +31,8 @@ from data_pipeline.config import FilterConfig, PairingConfig
 from data_pipeline.sources.archives import ByteSource
 from data_pipeline.sources.discovery import Site
 from data_pipeline.stage import missing_tasks, prepare, publish, run_and_mark
+from data_pipeline.stages.arrange import Arrange
 from data_pipeline.stages.ingest import Ingest
-from data_pipeline.stages.normalise import Normalise
 from data_pipeline.stages.pair import Pair
 
 
@@ -116,14 +116,16 @@ def worldpm(xml: Path, work: Path) -> int:
     """Our stages up to groups with pairs."""
     site = Site("a.b", ByteSource(xml))
     ingest = Ingest(work / "ingest", (site,), False)
-    normalise = Normalise(work / "normalise", ingest, 0, None)
-    pair = Pair(work / "pair", normalise, FilterConfig(), PairingConfig(), 2000)
-    for stage in (ingest, normalise, pair):
+    arrange = Arrange(work / "arrange", ingest, 0, None)
+    pair = Pair(work / "pair", arrange, FilterConfig(), PairingConfig(), 2000)
+    for stage in (ingest, arrange, pair):
         prepare(stage)
         for task in missing_tasks(stage):
             run_and_mark(stage, task)
         publish(stage)
-    return json.loads((pair.directory / "manifest.json").read_text())["counts"]["pair"]["rows_out"]
+    return json.loads((pair.directory / "manifest.json").read_text())["counts"]["normalise"][
+        "rows_out"
+    ]
 
 
 def compare_recipes(dump: Path, megabytes: int) -> dict[str, float]:

@@ -61,6 +61,10 @@ class PairTables:
     counts: StageCounts
     question_counts: StageCounts
 
+    def rows(self) -> np.ndarray:
+        """The posts of all groups, in their order."""
+        return np.sort(np.concatenate([self.question_rows, self.answer_rows]))
+
 
 def attach_text(posts: pa.Table, found: PairTables) -> Iterator[pa.Table]:
     """The groups with their text, a row group at a time."""

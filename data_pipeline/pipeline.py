@@ -17,6 +17,7 @@ from data_pipeline.executors import Executor, available_cores, make_executor, me
 from data_pipeline.publication import STAGES_FOLDER, is_published, publish
 from data_pipeline.sources.discovery import Site, find_sites
 from data_pipeline.stage import Stage
+from data_pipeline.stages.arrange import Arrange
 from data_pipeline.stages.attribute import Attribute
 from data_pipeline.stages.decontaminate import (
     Decontaminate,
@@ -26,7 +27,6 @@ from data_pipeline.stages.decontaminate import (
 from data_pipeline.stages.exact_duplicates import ExactDuplicates, TextKeys
 from data_pipeline.stages.ingest import Ingest
 from data_pipeline.stages.near_duplicates import near_duplicate_stages
-from data_pipeline.stages.normalise import Normalise
 from data_pipeline.stages.pair import Pair
 from data_pipeline.stages.shard import Shard
 from data_pipeline.stages.split import CleaningStep, SplitGroups
@@ -47,10 +47,6 @@ from worldpm.log import logger
 
 # One stream out of an archive keeps about so many parsers busy.
 MAX_PARSE_WORKERS = 4
-
-# The stages whose counts follow a post from the dump's row to the shard, in this order.
-WATERFALL_START = ("ingest", "normalise", "pair")
-WATERFALL_END = ("split", "shard")
 
 
 @dataclass(frozen=True)
@@ -101,8 +97,8 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     ingest = Ingest(
         work / "ingest", tuple(sites), config.source.strict, min(workers, MAX_PARSE_WORKERS)
     )
-    normalise = Normalise(work / "normalise", ingest, config.seed, config.buckets)
-    pair = Pair(work / "pair", normalise, config.filters, config.pairing, memory_mb)
+    arrange = Arrange(work / "arrange", ingest, config.seed, config.buckets)
+    pair = Pair(work / "pair", arrange, config.filters, config.pairing, memory_mb)
     cleaning, clustering, before_split = _cleaning(config, pair, work, memory_mb)
     split = SplitGroups(work / "split", pair, cleaning, clustering, config.split, config.seed)
     tokenizer = MakeTokenizer(out / "tokenizer", split, config.tokenizer)
@@ -110,7 +106,7 @@ def make_plan(config: DataConfig, sites: Sequence[Site]) -> Plan:
     shard = Shard(out / "shards", tokenise, config.shards.groups_per_shard)
     attribute = Attribute(work / "attribute", split)
     stages = (
-        *(ingest, normalise, pair),
+        *(ingest, arrange, pair),
         *before_split,
         *(split, attribute, tokenizer, tokenise, shard),
     )
@@ -212,14 +208,15 @@ def _run(stage: Stage, executor: Executor) -> None:
 
 
 def _check_pairs(stage: Pair) -> None:
-    counts = Manifest.read(stage.directory).counts["pair"]
-    if counts["rows_out"]:
+    counts = Manifest.read(stage.directory).counts
+    if counts["normalise"]["rows_out"]:
         return
-    reasons = ", ".join(f"{reason} {num:,}" for reason, num in counts["dropped"].items())
+    dropped = {**counts["pair"]["dropped"], **counts["normalise"]["dropped"]}
+    reasons = ", ".join(f"{reason} {num:,}" for reason, num in dropped.items())
     raise InputError(
         f"no question has two answers with different scores, so there is no pair: of "
-        f"{counts['rows_in']:,} questions and answers ({reasons}); add sites with voted answers, "
-        "or loosen filters and pairing"
+        f"{counts['pair']['rows_in']:,} questions and answers ({reasons}); add sites with voted "
+        "answers, or loosen filters and pairing"
     )
 
 
@@ -233,7 +230,8 @@ def _remove_unpublished(plan: Plan, *, keep_finished: bool) -> None:
 def waterfall(plan: Plan) -> dict[str, dict[str, Any]]:
     """The counts of posts by step, from the dump's rows to the shards."""
     by_stage = {stage.name: Manifest.read(stage.directory).counts for stage in plan.stages}
-    steps = {name: by_stage[name][name] for name in WATERFALL_START}
+    steps = {"ingest": by_stage["ingest"]["ingest"]}
+    steps |= {name: by_stage["pair"][name] for name in ("pair", "normalise")}
     steps |= {step.name: by_stage["split"][step.name] for step in plan.cleaning}
     return steps | {"split": by_stage["split"]["split"], "shard": by_stage["tokenise"]["shard"]}
 

@@ -67,7 +67,7 @@ class TextKeys(Stage):
     @property
     def num_buckets(self) -> int:
         """Ranges of hashes: as many as there are buckets of groups."""
-        return self.pair.normalise.num_buckets
+        return self.pair.arrange.num_buckets
 
     def tasks(self) -> list[str]:
         return self.pair.tasks()

@@ -1,6 +1,8 @@
 """Turn questions and their voted answers into groups with preference pairs.
 
-Pairs are found by SQL on narrow columns, one bucket at a time; the text is attached last.
+Pairs are found by SQL on narrow columns, one bucket at a time. Only the posts of groups become
+Markdown: that takes the longest, and a third of a dump's posts stand in no group. Pairs are found
+anew among the posts that have text.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -8,9 +10,10 @@ Pairs are found by SQL on narrow columns, one bucket at a time; the text is atta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,17 +23,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline import bucket_files, group_tables, keyed_hash, pair_drawing, sql
+from data_pipeline import (
+    bucket_files,
+    group_tables,
+    html_text,
+    keyed_hash,
+    pair_drawing,
+    plain_markdown,
+    sql,
+)
 from data_pipeline.bucket_files import read_bucket
 from data_pipeline.config import FilterConfig, PairingConfig
 from data_pipeline.group_tables import PairTables, attach_text, write_groups
+from data_pipeline.html_text import to_markdown
 from data_pipeline.keyed_hash import answer_keys
 from data_pipeline.pair_drawing import draw_pairs
 from data_pipeline.sources.discovery import is_meta
 from data_pipeline.sources.posts import QUESTION
 from data_pipeline.stage import Stage, TaskResult
-from data_pipeline.stages import normalise
-from data_pipeline.stages.normalise import TEXTS_SCHEMA, Normalise
+from data_pipeline.stages import arrange
+from data_pipeline.stages.arrange import ARRANGED_SCHEMA, Arrange
 from worldpm.artifacts import Manifest, StageCounts, write_atomic
 
 
@@ -38,7 +50,7 @@ from worldpm.artifacts import Manifest, StageCounts, write_atomic
 class Pair(Stage):
     """One task a bucket of questions; writes `bucket-NNNNN.parquet` in the global order."""
 
-    normalise: Normalise
+    arrange: Arrange
     filters: FilterConfig
     pairing: PairingConfig
     memory_mb: int
@@ -49,7 +61,10 @@ class Pair(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (bucket_files, group_tables, keyed_hash, normalise, pair_drawing, sql)
+        return (
+            *(arrange, bucket_files, group_tables, html_text),
+            *(keyed_hash, pair_drawing, plain_markdown, sql),
+        )
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -59,23 +74,24 @@ class Pair(Stage):
         }
 
     def upstream(self) -> tuple[Stage, ...]:
-        return (self.normalise,)
+        return (self.arrange,)
 
     def tasks(self) -> list[str]:
-        return [f"bucket-{number:05d}" for number in range(self.normalise.num_buckets)]
+        return [f"bucket-{number:05d}" for number in range(self.arrange.num_buckets)]
 
     def run_task(self, task: str, directory: Path) -> TaskResult:
-        texts = self.normalise.directory.glob("*.arrow")
         bucket = int(task.removeprefix("bucket-"))
-        posts = in_global_order(read_bucket(texts, bucket, TEXTS_SCHEMA))
-        narrow = narrow_posts(posts, dump_ends(self.normalise.ingest.directory))
+        posts = read_bucket(self.arrange.directory.glob("*.arrow"), bucket, ARRANGED_SCHEMA)
+        ends = dump_ends(self.arrange.ingest.directory)
         with sql.connect(self.memory_mb, directory) as connection:
-            found = pair_answers(connection, narrow, self.filters, self.pairing)
+            find = partial(pair_answers, connection, filters=self.filters, pairing=self.pairing)
+            paired = pair_posts(posts, lambda rows: find(narrow_posts(rows, ends)))
         write_atomic(
             directory / f"{task}.parquet",
-            lambda path: write_groups(path, attach_text(posts, found)),
+            lambda path: write_groups(path, attach_text(paired.posts, paired.found)),
         )
-        return TaskResult({"pair": found.counts, "pair/questions": found.question_counts})
+        notes = [{"task": task, "num_plainly_converted": paired.num_plain}]
+        return TaskResult(paired.counts, notes if paired.num_plain else [])
 
 
 def _sql_names() -> list[str]:
@@ -92,18 +108,58 @@ def dump_ends(ingest_dir: Path) -> dict[str, datetime]:
     }
 
 
-def in_global_order(posts: pa.Table) -> pa.Table:
-    """Sort posts by question in the global order, each question before its answers."""
+@dataclass(frozen=True, slots=True)
+class PairedPosts:
+    """The posts of groups, in the global order, with their text in Markdown and their pairs.
+
+    `num_plain` posts lost text in the fast converter and went through the plain one.
+    """
+
+    posts: pa.Table
+    found: PairTables
+    counts: dict[str, StageCounts]
+    num_plain: int
+
+
+def pair_posts(posts: pa.Table, find: Callable[[pa.Table], PairTables]) -> PairedPosts:
+    """Judge posts by what is known of them, convert what is left, and pair what has text.
+
+    `find` is given posts in the global order, without their text.
+    """
+    order = global_order(posts)
+    judged = find(posts.drop_columns(["title", "tags", "body"]).take(pa.array(order)))
+    texts, num_plain = _to_markdown(posts.take(pa.array(order[judged.rows()])))
+    texts = texts.filter(pc.not_equal(texts["body"], ""))
+    found = find(texts)
+    counts = StageCounts(judged.counts.rows_out, found.counts.rows_out)
+    counts.drop("no_text", counts.rows_in - texts.num_rows)
+    counts.drop("no_pair_left", texts.num_rows - counts.rows_out)
+    steps = {"pair": judged.counts, "normalise": counts, "pair/questions": judged.question_counts}
+    return PairedPosts(texts, found, steps, num_plain)
+
+
+def _to_markdown(posts: pa.Table) -> tuple[pa.Table, int]:
+    bodies: list[pa.Array] = []
+    num_plain = 0
+    for batch in posts.to_batches(max_chunksize=8192):
+        converted = [to_markdown(html) for html in batch["body"].to_pylist()]
+        # 64-bit offsets: a bucket may hold more than 2 GB of text.
+        bodies.append(pa.array([text for text, _ in converted], pa.large_string()))
+        num_plain += sum(was_plain for _, was_plain in converted)
+    titles = [" ".join(title.split()) if title else None for title in posts["title"].to_pylist()]
+    place = posts.schema.get_field_index
+    body = pa.chunked_array(bodies, pa.large_string()).combine_chunks()
+    posts = posts.set_column(place("body"), "body", body)
+    return posts.set_column(place("title"), "title", pa.array(titles, pa.string())), num_plain
+
+
+def global_order(posts: pa.Table) -> np.ndarray:
+    """The rows of posts by question in the global order, each question before its answers."""
     site_codes = posts["site"].combine_chunks().dictionary_encode().indices.to_numpy()
     is_answer = posts["post_type"].to_numpy() != QUESTION
-    order = np.lexsort(
+    return np.lexsort(
         (posts["post_id"].to_numpy(), is_answer, site_codes, posts["order_key"].to_numpy())
     )
-    # 64-bit offsets: a bucket may hold more than 2 GB of text.
-    wide = posts.set_column(
-        posts.schema.get_field_index("body"), "body", posts["body"].cast(pa.large_string())
-    )
-    return wide.combine_chunks().take(pa.array(order))
 
 
 def narrow_posts(posts: pa.Table, ends: Mapping[str, datetime]) -> pa.Table:

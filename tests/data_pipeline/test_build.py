@@ -169,9 +169,9 @@ def test_a_build_can_stop_behind_a_stage(dump: Path, tmp_path: Path) -> None:
     config = _config(dump, tmp_path / "out")
     assert build(config, until="pair")
     stages = tmp_path / "out" / "stages"
-    assert sorted(path.name for path in stages.iterdir()) == ["ingest", "normalise", "pair"]
+    assert sorted(path.name for path in stages.iterdir()) == ["arrange", "ingest", "pair"]
     assert not (tmp_path / "out" / "manifest.json").exists()
-    with pytest.raises(ConfigError, match="ingest, normalise, pair"):
+    with pytest.raises(ConfigError, match="ingest, arrange, pair"):
         build(config, until="pairs")
     assert build(config)
 
@@ -274,7 +274,7 @@ def test_kill_9_and_again_gives_the_same_bytes(
     code = "import sys; from worldpm.cli.main import main; main()"
     command = [sys.executable, "-c", code, *arguments, "executor.workers=1"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-    while not (out / "stages" / "normalise").exists() and process.poll() is None:
+    while not (out / "stages" / "arrange").exists() and process.poll() is None:
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -385,7 +385,7 @@ def test_a_full_disk_leaves_no_output_and_the_next_build_goes_on(
     assert "the disk is full" in message
     assert str(out) in message
     assert not any((out / name).exists() for name in PUBLISHED)
-    assert (out / "stages" / "normalise" / "manifest.json").exists()
+    assert (out / "stages" / "arrange" / "manifest.json").exists()
     monkeypatch.setattr(sys, "argv", ["worldpm", *arguments])
     main_succeeds()
     assert (out / "manifest.json").exists()

@@ -22,8 +22,8 @@ from data_pipeline.group_tables import CANDIDATES_SCHEMA, attach_text, margin_bu
 from data_pipeline.keyed_hash import order_keys
 from data_pipeline.removals import REMOVALS_SCHEMA
 from data_pipeline.sources.posts import POSTS_SCHEMA
-from data_pipeline.stages.normalise import TEXTS_SCHEMA
-from data_pipeline.stages.pair import in_global_order, narrow_posts, pair_answers
+from data_pipeline.stages.arrange import ARRANGED_SCHEMA
+from data_pipeline.stages.pair import PairedPosts, narrow_posts, pair_answers, pair_posts
 from worldpm.artifacts import StageCounts
 
 NOW = datetime(2020, 1, 1)
@@ -54,19 +54,29 @@ def _tables(
     seed: int = 0,
     **pairing: Any,
 ) -> tuple[list[pa.Table], StageCounts]:
+    paired = _pair_posts(posts, filters, seed, **pairing)
+    return list(attach_text(paired.posts, paired.found)), paired.counts["pair"]
+
+
+def _pair_posts(
+    posts: list[dict[str, Any]],
+    filters: FilterConfig | None = None,
+    seed: int = 0,
+    **pairing: Any,
+) -> PairedPosts:
     table = pa.Table.from_pylist(posts, schema=POSTS_SCHEMA)
     keys = [order_keys(np.array([post["question_id"]]), post["site"], seed)[0] for post in posts]
-    table = table.append_column("order_key", pa.array(keys, pa.uint64())).cast(TEXTS_SCHEMA)
-    table = in_global_order(table)
+    table = table.append_column("order_key", pa.array(keys, pa.uint64())).cast(ARRANGED_SCHEMA)
+    ends = {"a.b": NOW, "meta.a.b": NOW}
+    settings = (filters or FilterConfig(), PairingConfig(**pairing))
     with sql.connect(500, Path("unused")) as connection:
-        found = pair_answers(
-            connection,
-            narrow_posts(table, {"a.b": NOW, "meta.a.b": NOW}),
-            filters or FilterConfig(),
-            PairingConfig(**pairing),
+        paired = pair_posts(
+            table, lambda rows: pair_answers(connection, narrow_posts(rows, ends), *settings)
         )
-    found.counts.check("pair")
-    return list(attach_text(table, found)), found.counts
+    for name, counts in paired.counts.items():
+        counts.check(name)
+    assert paired.counts["normalise"].rows_in == paired.counts["pair"].rows_out
+    return paired
 
 
 def _question(post_id: int = 1, **changes: Any) -> dict[str, Any]:
@@ -282,7 +292,39 @@ def test_no_pair_crosses_questions_and_the_higher_score_is_chosen(
         assert set(paired.groups) == expected
 
 
+def test_a_post_without_text_leaves_its_group() -> None:
+    empty: dict[str, Any] = {"body": "<p> </p>"}
+    posts = [_question(), _answer(2, 1), _answer(3, 2), _answer(4, 3, **empty)]
+    posts += [_question(5), _answer(6, 1, question=5, **empty), _answer(7, 2, question=5)]
+    posts += [_question(8, **empty), _answer(9, 1, question=8), _answer(10, 2, question=8)]
+    paired = _pair_posts(posts)
+    assert paired.counts["pair"].dropped == {}
+    counts = paired.counts["normalise"]
+    assert (counts.rows_in, counts.rows_out) == (10, 3)
+    assert counts.dropped == {"no_text": 3, "no_pair_left": 4}
+    assert list(_pair(posts).groups) == [1]
+
+
 REMOVALS = st.sets(st.integers(0, 29), max_size=15)
+
+
+@settings(max_examples=12)
+@given(VOTES, POLICIES, st.integers(1, 4), REMOVALS)
+def test_pairs_beside_posts_without_text_are_those_without_these_posts(
+    votes: list[list[int]], policy: PairPolicy, cap: int, textless: set[int]
+) -> None:
+    posts: list[dict[str, Any]] = []
+    for index, scores in enumerate(votes):
+        first = 100 * index + 1
+        posts.append(_question(first))
+        answers = [_answer(first + 1 + i, s, first) for i, s in enumerate(scores)]
+        posts += [
+            {**answer, "body": "<p></p>"} if 6 * index + i in textless else answer
+            for i, answer in enumerate(answers)
+        ]
+    pairing = {"policy": policy, "max_pairs_per_question": cap}
+    with_text = [post for post in posts if post["body"] != "<p></p>"]
+    assert _pair(posts, **pairing).groups == _pair(with_text, **pairing).groups
 
 
 @settings(max_examples=12)

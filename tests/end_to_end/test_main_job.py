@@ -187,7 +187,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(job: Job, tmp_path: Path) -> N
         "split.validation=0.1",
         "split.test=0.1",
     )
-    kill_when(output, "**/normalise", *build)
+    kill_when(output, "**/arrange", *build)
     worldpm(*build)
     expected = {path.name: path.read_bytes() for path in job.pairs.glob("groups/*.parquet")}
     assert {path.name: path.read_bytes() for path in output.glob("groups/*.parquet")} == expected
