@@ -209,13 +209,10 @@ class VerifyCandidates(Stage):
         pairs = matches.pairs_from(low, high)
         sets = _NgramSets(self.candidates)
         threshold = matches.signatures.config.threshold
-        similar: list[bool] = []
-        for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            some = pairs[start : start + PAIRS_AT_ONCE]
-            both = zip(sets.of(some[:, 0]), sets.of(some[:, 1]), strict=True)
-            similar += [jaccard(first, second) >= threshold for first, second in both]
-        _save(directory / f"{task}.npy", pairs[np.array(similar, bool)])
-        note = {"candidate_pairs": len(pairs), "similar_pairs": sum(similar)}
+        chunks = np.split(pairs, range(PAIRS_AT_ONCE, len(pairs), PAIRS_AT_ONCE))
+        similar = np.concatenate([sets.similar(chunk, threshold) for chunk in chunks])
+        _save(directory / f"{task}.npy", similar)
+        note = {"candidate_pairs": len(pairs), "similar_pairs": len(similar)}
         return TaskResult({}, [note])
 
 
@@ -232,8 +229,21 @@ class _NgramSets:
         ]
         self._bucket_ends = candidates.matches.signatures.bucket_ends()
 
-    def of(self, documents: Int64s) -> Iterator[UInt64s]:
-        """The set of each document."""
+    def similar(self, pairs: Int64s, threshold: float) -> Int64s:
+        """The pairs of documents whose Jaccard similarity is at least the threshold."""
+        places = [self._places(pairs[:, side]) for side in (0, 1)]
+        smaller, larger = np.sort([place[:, 2] - place[:, 1] for place in places], axis=0)
+        # No pair is more similar than the smaller set is large beside the larger one.
+        may_be = np.flatnonzero(smaller / np.maximum(larger, 1) >= threshold)
+        both = zip(*(place[may_be].tolist() for place in places), strict=True)
+        is_similar = [jaccard(self._set(*a), self._set(*b)) >= threshold for a, b in both]
+        return pairs[may_be[np.array(is_similar, bool)]]
+
+    def _set(self, bucket: int, start: int, end: int) -> UInt64s:
+        return self._hashes[bucket][start:end]
+
+    def _places(self, documents: Int64s) -> Int64s:
+        """Bucket, start and end of each document's set [documents, 3]."""
         buckets = np.searchsorted(self._bucket_ends, documents, side="right")
         starts, ends = np.zeros((2, len(documents)), np.int64)
         for bucket in np.unique(buckets):
@@ -241,8 +251,7 @@ class _NgramSets:
             places = np.searchsorted(self._documents[bucket], documents[here])
             ends[here] = self._ends[bucket][places]
             starts[here] = np.where(places > 0, self._ends[bucket][places - 1], 0)
-        cuts = zip(buckets.tolist(), starts.tolist(), ends.tolist(), strict=True)
-        return (self._hashes[bucket][start:end] for bucket, start, end in cuts)
+        return np.stack([buckets, starts, ends], axis=1)
 
 
 def bucket_range(signatures: SignDocuments, task: str) -> tuple[int, int]:
