@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tokenizers import Tokenizer, processors
 
 from worldpm.artifacts import fingerprint, read_json
 from worldpm.errors import CheckpointError, InputError
+from worldpm.fast_bpe import FastBpe, fast_bpe
 from worldpm.schema import Message
 
 TEMPLATE_FILE = "worldpm_template.json"
@@ -157,6 +160,7 @@ class Encoder:
             # get Llama's beginning twice, or a last token that is not the reward token.
             tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
         self._specials = _special_tokens(tokenizer)
+        self._fast: FastBpe | None = None
         self.reward_id = self._find_reward_id()
         self.pad_id = self._special_id(template.pad_token)
         if self.reward_id == self.pad_id:
@@ -179,6 +183,15 @@ class Encoder:
             raise CheckpointError(f"{folder} holds no tokenizer.json: name a model folder")
         tokenizer = Tokenizer.from_file(str(tokenizer_file))
         return cls(tokenizer, _read_template(folder, template, tokenizer))
+
+    def with_fast_bpe(self) -> Encoder:
+        """The same encoder and ids, several times faster where text is plain.
+
+        For work that encodes much: with a large vocabulary this takes a second.
+        """
+        faster = copy(self)
+        faster._fast = fast_bpe(self.tokenizer)
+        return faster
 
     @property
     def hash(self) -> str:
@@ -259,7 +272,7 @@ class Encoder:
             raise InputError(f"expected one or more token ids from 0 to {vocabulary - 1}")
         if ids[-1] != self.reward_id:
             ids.append(self.reward_id)
-        opening_id = self._special_id(self._opening()[0][-1][0])
+        opening_id = self._special_id(self._opening[0][-1][0])
         starts = [index + 1 for index, token_id in enumerate(ids[:-1]) if token_id == opening_id]
         start = starts[-1] if starts else 1
         if start >= len(ids):
@@ -276,11 +289,11 @@ class Encoder:
         pieces: list[tuple[str, bool]] = [(template.beginning, True)]
         for role, content in turns:
             pieces += self._turn(role, content)
-        return self._encode_pieces(pieces + self._opening()[0])
+        return self._encode_pieces(pieces + self._opening[0])
 
     def _encode_response(self, response: str) -> list[int]:
         template = self.template
-        head = [*self._opening()[1], (template.response_prefix, True)]
+        head = [*self._opening[1], (template.response_prefix, True)]
         tail = [(response, False), (template.end, True), (template.reward_token, True)]
         return self._encode_pieces(head + tail)
 
@@ -294,6 +307,7 @@ class Encoder:
             (template.end, True),
         ]
 
+    @cached_property
     def _opening(self) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
         # The assistant's turn is split at its last special token, the only place where the ids of
         # the two halves are the ids of the whole: text before a response may merge with it.
@@ -305,9 +319,18 @@ class Encoder:
         last = max(index for index, (text, special) in enumerate(opening) if special and text)
         return opening[: last + 1], [(text, special) for text, special in opening[last + 1 :]]
 
+    @cached_property
+    def _template_parts(self) -> dict[str, list[tuple[str, bool]]]:
+        texts = [text for text in asdict(self.template).values() if isinstance(text, str)]
+        return {text: self._find_specials(text) for text in texts}
+
     def _split_specials(self, text: str, is_template: bool) -> list[tuple[str, bool]]:
         if not is_template:
             return [(text, False)]
+        parts = self._template_parts.get(text)
+        return self._find_specials(text) if parts is None else parts
+
+    def _find_specials(self, text: str) -> list[tuple[str, bool]]:
         parts: list[tuple[str, bool]] = []
         rest = text
         while rest:
@@ -340,6 +363,9 @@ class Encoder:
     def _encode_text(self, text: str) -> list[int]:
         if not text:
             return []
+        ids = self._fast.encode(text) if self._fast is not None else None
+        if ids is not None:
+            return ids
         try:
             return self.tokenizer.encode(text, add_special_tokens=False).ids
         except TypeError as exc:  # half a surrogate pair, which JSON can spell and UTF-8 cannot
