@@ -77,7 +77,7 @@ def write_shard(path: Path, table: pa.Table) -> None:
 def _encoder(directory: Path, fingerprint: str) -> Encoder:
     """The encoder of a process: a large vocabulary takes a second to load."""
     del fingerprint
-    return Encoder.from_folder(directory)
+    return Encoder.from_folder(directory).with_fast_bpe()
 
 
 def _num_row_groups(path: Path) -> int:
@@ -86,7 +86,8 @@ def _num_row_groups(path: Path) -> int:
 
 
 def _read_groups(path: Path, row_group: int) -> Iterator[Mapping[str, Any]]:
-    columns = ["group_id", "prompt", "responses", "pairs", "split"]
+    responses = [f"responses.list.element.{name}" for name in ("content", "score")]
+    columns = ["group_id", "prompt", *responses, "pairs", "split"]
     with pq.ParquetFile(path) as file:
         if row_group >= file.num_row_groups:
             return

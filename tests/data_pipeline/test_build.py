@@ -27,6 +27,7 @@ from data_pipeline.stages import pair as pair_module
 from worldpm.chat_template import Encoder
 from worldpm.cli.main import main
 from worldpm.errors import ConfigError, InputError, MissingDependencyError
+from worldpm.fast_bpe import fast_bpe
 from worldpm.schema import GROUPS_SCHEMA, SHARD_INDEX_SCHEMA, SPLITS, TOKEN_SHARD_SCHEMA
 
 PUBLISHED = ("manifest.json", "card.md", "groups", "tokenizer", "shards")
@@ -230,6 +231,21 @@ def test_the_number_of_buckets_moves_rows_between_files_only(
     )
     shards = {name: data for name, data in reference.items() if name.endswith(".arrow")}
     assert shards == {k: v for k, v in _bytes(tmp_path / "out").items() if k in shards}
+
+
+def test_the_fast_encoder_changes_no_byte(
+    dump: Path, tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: list[Encoder] = []
+
+    def leave_slow(encoder: Encoder) -> Encoder:
+        slow.append(encoder)
+        return encoder
+
+    monkeypatch.setattr(Encoder, "with_fast_bpe", leave_slow)
+    build(_config(dump, tmp_path / "out", buckets=4))
+    assert fast_bpe(slow[0].tokenizer) is not None
+    assert _bytes(tmp_path / "out") == reference
 
 
 def test_killed_in_any_stage_the_build_goes_on_to_the_same_bytes(
