@@ -112,19 +112,22 @@ class MatchBands(Stage):
     def run_task(self, task: str, directory: Path) -> TaskResult:
         band = int(task.removeprefix("band-"))
         files = [self.signatures.directory / f"{bucket}.npy" for bucket in self.signatures.tasks()]
-        ends = self.signatures.bucket_ends()
+        num_documents = int(self.signatures.bucket_ends()[-1])
         pairs = pairs_of_band(
             lambda: (np.load(path, mmap_mode="r")[band] for path in files),
-            int(ends[-1]) if len(ends) else 0,
+            num_documents,
             documents_at_once=self.memory_mb * 1_000_000 // BYTES_PER_DOCUMENT,
         )
         _save(directory / f"{task}.npy", pairs)
+        is_named = np.zeros(num_documents, bool)
+        is_named[pairs.ravel()] = True
+        _save(directory / f"{task}.documents.npy", np.flatnonzero(is_named))
         return TaskResult({})
 
     def pairs_from(self, low: int, high: int) -> Int64s:
         """Pairs of all bands of which the first document lies in `[low, high)`."""
         found: list[Int64s] = []
-        for pairs in self._bands():  # sorted by their first document
+        for pairs in self._arrays(""):  # sorted by their first document
             start, end = np.searchsorted(pairs[:, 0], [low, high])
             found.append(np.asarray(pairs[start:end]))
         return unique_pairs(found)
@@ -132,14 +135,14 @@ class MatchBands(Stage):
     def documents_within(self, low: int, high: int) -> Int64s:
         """The documents in `[low, high)` that some pair of any band names, ascending."""
         is_named = np.zeros(high - low, bool)
-        for pairs in self._bands():
-            for column in (pairs[:, 0], pairs[:, 1]):
-                is_named[column[(column >= low) & (column < high)] - low] = True
+        for documents in self._arrays(".documents"):
+            start, end = np.searchsorted(documents, [low, high])
+            is_named[documents[start:end] - low] = True
         return np.flatnonzero(is_named) + low
 
-    def _bands(self) -> Iterator[Int64s]:
+    def _arrays(self, kind: str) -> Iterator[Int64s]:
         for task in self.tasks():
-            yield np.load(self.directory / f"{task}.npy", mmap_mode="r")
+            yield np.load(self.directory / f"{task}{kind}.npy", mmap_mode="r")
 
 
 @dataclass(frozen=True)
