@@ -135,9 +135,9 @@ class MatchBands(Stage):
     def documents_within(self, low: int, high: int) -> Int64s:
         """The documents in `[low, high)` that some pair of any band names, ascending."""
         is_named = np.zeros(high - low, bool)
-        for documents in self._arrays(".documents"):
-            start, end = np.searchsorted(documents, [low, high])
-            is_named[documents[start:end] - low] = True
+        for named in self._arrays(".documents"):
+            start, end = np.searchsorted(named, [low, high])
+            is_named[named[start:end] - low] = True
         return np.flatnonzero(is_named) + low
 
     def _arrays(self, kind: str) -> Iterator[Int64s]:
