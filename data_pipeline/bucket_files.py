@@ -17,6 +17,7 @@ def write_bucket_file(path: Path, table: pa.Table, buckets: np.ndarray, num_buck
     order = np.argsort(buckets, kind="stable")
     ends = np.searchsorted(buckets[order], np.arange(num_buckets), side="right")
     is_sorted = bool(np.all(buckets[1:] >= buckets[:-1]))  # as with a single bucket
+    table = table.combine_chunks()  # picking rows out of many pieces takes several times as long
 
     def write(hidden: Path) -> None:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -31,21 +32,21 @@ def write_bucket_file(path: Path, table: pa.Table, buckets: np.ndarray, num_buck
                     if is_sorted
                     else table.take(pa.array(order[start:end]))
                 )
-                writer.write_batch(_one_batch(rows.combine_chunks()))
+                writer.write_batch(_one_batch(rows))
                 start = int(end)
 
     write_atomic(path, write)
 
 
 def read_bucket(paths: Iterable[Path], bucket: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one bucket out of several files, in the order of the files' names."""
+    """The rows of one bucket out of several files, in the order of the files' names, in one piece."""
     batches: list[pa.RecordBatch] = []
     for path in sorted(paths):
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             batches.append(reader.get_batch(bucket))
-    return pa.Table.from_batches(batches, schema)
+    return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    batches = table.to_batches()
+    batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)

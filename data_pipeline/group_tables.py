@@ -135,7 +135,8 @@ def _question_columns(questions: pa.Table, columns: dict[str, pa.Array]) -> pa.T
 
 
 def _responses(posts: pa.Table, found: PairTables, part: slice) -> pa.StructArray:
-    answers = posts.take(pa.array(found.answer_rows[part]))
+    names = ["post_id", "body", "net_votes", "author", "created", "licence"]
+    answers = posts.select(names).take(pa.array(found.answer_rows[part]))
     columns = [
         answers["post_id"],
         answers["body"].cast(pa.string()),

@@ -129,7 +129,7 @@ def pair_posts(posts: pa.Table, find: Callable[[pa.Table], PairTables]) -> Paire
     order = global_order(posts)
     judged = find(posts.drop_columns(["title", "tags", "body"]).take(pa.array(order)))
     texts, num_plain = _to_markdown(posts.take(pa.array(order[judged.rows()])))
-    texts = texts.filter(pc.not_equal(texts["body"], ""))
+    texts = texts.filter(pc.not_equal(texts["body"], "")).combine_chunks()
     found = find(texts)
     counts = StageCounts(judged.counts.rows_out, found.counts.rows_out)
     counts.drop("no_text", counts.rows_in - texts.num_rows)
