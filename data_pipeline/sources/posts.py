@@ -46,12 +46,13 @@ LICENCE_CHANGES = (
 LATEST_LICENCE = "CC BY-SA 4.0"
 UNDATED_LICENCE = "CC BY-SA"
 
-_ATTRIBUTES = (
-    *("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "CreationDate", "Score", "Body"),
-    *("OwnerUserId", "OwnerDisplayName", "Title", "Tags", "ClosedDate", "CommunityOwnedDate"),
-    *("ContentLicense", "DeletionDate"),
-)
-_NUMBERS = ("Id", "PostTypeId", "ParentId", "AcceptedAnswerId", "Score", "OwnerUserId")
+_NUMBERS: dict[str, pa.DataType] = {
+    **dict.fromkeys(("Id", "PostTypeId", "ParentId", "AcceptedAnswerId"), pa.int64()),
+    "Score": pa.int32(),
+    "OwnerUserId": pa.int64(),
+}
+_TEXTS = ("Title", "Tags", "Body", "OwnerDisplayName", "ContentLicense")
+_DATES = ("CreationDate", "ClosedDate", "CommunityOwnedDate", "DeletionDate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def read_posts(
 
 def parse_posts(piece: Piece, site: str) -> ParsedPosts:
     """Read one piece of a site's file."""
-    parsed = parse_rows(piece, _ATTRIBUTES)
+    parsed = parse_rows(piece, (*_NUMBERS, *_DATES, *_TEXTS))
     counts = StageCounts(rows_in=parsed.num_rows)
     counts.drop("broken_row", parsed.damage.num_rows_lost)
     table = _to_table(parsed, site, counts)
@@ -102,39 +103,39 @@ def parse_posts(piece: Piece, site: str) -> ParsedPosts:
 
 
 def _to_table(parsed: ParsedPiece, site: str, counts: StageCounts) -> pa.Table:
-    raw = parsed.columns
-    num = {name: _integers(raw[name], name, parsed) for name in _NUMBERS}
-    created = _timestamps(raw["CreationDate"], parsed)
+    num = {name: _integers(parsed.column(name), name, parsed) for name in _NUMBERS}
+    created = _timestamps(parsed.column("CreationDate"), parsed)
     question_id = pc.if_else(pc.equal(num["PostTypeId"], QUESTION), num["Id"], num["ParentId"])
+    reasons = _drop_reasons(parsed, num, question_id)
+    for entry in reasons.value_counts().to_pylist():
+        if entry["values"] is not None:
+            counts.drop(entry["values"], entry["counts"])
+    is_kept = pc.is_null(reasons)
+    num = {name: column.filter(is_kept) for name, column in num.items()}
+    created = created.filter(is_kept)
+    # Texts are made of the rows alone that are kept.
+    where = is_kept.to_numpy(zero_copy_only=False)
+    text = {name: parsed.column(name, where) for name in _TEXTS}
     columns = [
         pa.repeat(pa.scalar(site), len(created)),
         num["Id"],
         num["PostTypeId"],
-        question_id,
+        question_id.filter(is_kept),
         num["AcceptedAnswerId"],
         created,
         num["Score"],
-        raw["Title"],
-        pa.array([split_tags(tags) for tags in raw["Tags"].to_pylist()], pa.list_(pa.string())),
-        raw["Body"],
-        pc.coalesce(num["OwnerUserId"].cast(pa.string()), raw["OwnerDisplayName"]),
-        pc.is_valid(raw["ClosedDate"]),
-        pc.is_valid(raw["CommunityOwnedDate"]),
-        _licences(raw["ContentLicense"], created),
+        text["Title"],
+        pa.array([split_tags(tags) for tags in text["Tags"].to_pylist()], pa.list_(pa.string())),
+        text["Body"],
+        pc.coalesce(num["OwnerUserId"].cast(pa.string()), text["OwnerDisplayName"]),
+        pa.array(parsed.has("ClosedDate")[where]),
+        pa.array(parsed.has("CommunityOwnedDate")[where]),
+        _licences(text["ContentLicense"], created),
     ]
-    reasons = _drop_reasons(raw, num, question_id)
-    for entry in reasons.value_counts().to_pylist():
-        if entry["values"] is not None:
-            counts.drop(entry["values"], entry["counts"])
-    table = pa.table(columns, names=POSTS_SCHEMA.names)
-    if reasons.null_count < len(reasons):
-        table = table.filter(pc.is_null(reasons))
-    return table.cast(POSTS_SCHEMA)
+    return pa.table(columns, names=POSTS_SCHEMA.names).cast(POSTS_SCHEMA)
 
 
-def _drop_reasons(
-    raw: dict[str, pa.Array], num: dict[str, pa.Array], question_id: pa.Array
-) -> pa.Array:
+def _drop_reasons(parsed: ParsedPiece, num: dict[str, pa.Array], question_id: pa.Array) -> pa.Array:
     """Why each row is no question or answer; null where it is one. The first reason counts."""
     kind = num["PostTypeId"]
     reasons = (
@@ -146,9 +147,9 @@ def _drop_reasons(
             pc.invert(pc.is_in(kind, pa.array([QUESTION, ANSWER]))),
             pc.binary_join_element_wise("post_type", kind.cast(pa.string()), "_"),
         ),
-        (pc.is_valid(raw["DeletionDate"]), "deleted_post"),
+        (pa.array(parsed.has("DeletionDate")), "deleted_post"),
         (pc.is_null(question_id), "answer_without_question_id"),
-        (pc.is_null(raw["Body"]), "empty_body"),
+        (pa.array(~parsed.has("Body")), "empty_body"),
     )
     conditions = pa.StructArray.from_arrays([c for c, _ in reasons], names=list("abcde"))
     return pc.case_when(conditions, *(reason for _, reason in reasons))
@@ -164,21 +165,25 @@ def split_tags(text: str | None) -> list[str] | None:
 
 
 def _integers(texts: pa.Array, name: str, parsed: ParsedPiece) -> pa.Array:
+    kind = _NUMBERS[name]
     try:
-        return texts.cast(pa.int64())
+        return texts.cast(kind)
     except pa.ArrowInvalid:
         values = texts.to_pylist()
-        numbers = [_integer(value) for value in values]
+        numbers = [_integer(value, kind.bit_width) for value in values]
         bad = [v for v, number in zip(values, numbers, strict=True) if v and number is None]
-        text = f": {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}"
-        parsed.damage.note(text, (1, parsed.num_rows))
-        return pa.array(numbers, pa.int64())
+        if bad:
+            text = f": {len(bad)} of {name} are no numbers, such as {bad[0][:40]!r}"
+            parsed.damage.note(text, (1, parsed.num_rows))
+        return pa.array(numbers, kind)
 
 
-def _integer(value: str | None) -> int | None:
+def _integer(value: str | None, num_bits: int) -> int | None:
     text = (value or "").strip()
     is_number = text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
-    return int(text) if is_number and len(text) < 19 else None
+    if not is_number or len(text) > 20:
+        return None
+    return int(text) if -(2 ** (num_bits - 1)) <= int(text) < 2 ** (num_bits - 1) else None
 
 
 def _timestamps(texts: pa.Array, parsed: ParsedPiece) -> pa.Array:

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lxml import etree
 
-from data_pipeline.sources.attributes import PADDING, cut_attributes
+from data_pipeline.sources.attributes import Attributes, cut_attributes
+from data_pipeline.sources.entities import PADDING, Bools, Int64s
 from worldpm.errors import InputError
 
 Row = dict[str, str]
@@ -88,15 +89,34 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ParsedPiece:
-    """The readable rows of a piece: texts by attribute, null where a row has none or an empty one.
+    """The readable rows of a piece, whose texts are made by column when they are asked for.
 
     Rows count from 1 here, broken ones too; behind row `root_closed_at` the root element ends.
     """
 
-    columns: dict[str, pa.Array]
     num_rows: int
     damage: Damage
     root_closed_at: int | None
+    _cut: Attributes
+    _readable: Int64s
+    _read_carefully: dict[int, Row]
+
+    def has(self, name: str) -> Bools:
+        """Which of the readable rows have this attribute, and not an empty one."""
+        has = self._cut.has(name)
+        for row, texts in self._read_carefully.items():
+            has[row] = bool(texts.get(name))
+        return has[self._readable]
+
+    def column(self, name: str, where: Bools | None = None) -> pa.Array:
+        """An attribute's texts in the readable rows, or some of them; null where empty."""
+        rows = self._readable if where is None else self._readable[where]
+        column = self._cut.column(name, rows)
+        is_careful = np.isin(rows, list(self._read_carefully))
+        if not is_careful.any():
+            return column
+        texts = [self._read_carefully[row].get(name) or None for row in rows[is_careful].tolist()]
+        return pc.replace_with_mask(column, pa.array(is_careful), pa.array(texts, pa.string()))
 
 
 def whole_rows(chunks: Iterable[bytes], where: str) -> Iterator[Piece]:
@@ -153,25 +173,13 @@ def parse_rows(piece: Piece, wanted: tuple[str, ...]) -> ParsedPiece:
     """Read the rows of a piece; what cannot be read is counted and its place noted."""
     cut = cut_attributes(_as_utf8(piece.data), wanted)
     reader = _CarefulReader()
-    read = {int(row): reader.read(cut.text_of(row), int(row) + 1) for row in cut.careful}
-    columns = cut.columns
-    if read:
-        is_careful = np.zeros(len(cut.starts), dtype=bool)
-        is_careful[list(read)] = True
-        columns = {
-            name: pc.replace_with_mask(
-                column,
-                pa.array(is_careful),
-                pa.array([(row or {}).get(name) or None for row in read.values()], pa.string()),
-            )
-            for name, column in columns.items()
-        }
-    broken = [number for number, row in read.items() if row is None]
-    if broken:
-        whole = np.ones(len(cut.starts), dtype=bool)
-        whole[broken] = False
-        columns = {name: column.filter(pa.array(whole)) for name, column in columns.items()}
-    return ParsedPiece(columns, len(cut.starts), reader.damage, reader.root_closed_at)
+    read = {row: reader.read(cut.bytes_of(row), row + 1) for row in cut.careful.tolist()}
+    num_rows = len(cut.starts)
+    readable = np.delete(np.arange(num_rows), [row for row in read if read[row] is None])
+    read_carefully = {row: texts for row, texts in read.items() if texts is not None}
+    return ParsedPiece(
+        num_rows, reader.damage, reader.root_closed_at, cut, readable, read_carefully
+    )
 
 
 def _as_utf8(data: bytes) -> bytes:

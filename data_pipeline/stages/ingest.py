@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipeline.sources import archives, attributes, posts, rows
+from data_pipeline.sources import archives, attributes, entities, posts, rows
 from data_pipeline.sources.archives import ByteSource, DamagedArchiveError
 from data_pipeline.sources.discovery import Site, identify
 from data_pipeline.sources.posts import POSTS_SCHEMA, Mapper, ParsedPosts, read_posts
@@ -54,7 +54,7 @@ class Ingest(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (archives, attributes, posts, rows)
+        return (archives, attributes, entities, posts, rows)
 
     def settings(self) -> Mapping[str, Any]:
         return {

@@ -32,7 +32,7 @@ def _read(data: bytes, size: int = 1 << 20) -> tuple[list[dict[str, str]], Damag
     for piece in whole_rows(chunks, "Posts.xml"):
         parsed = parse_rows(piece, ("Id", "Body"))
         damage.add(parsed.damage, num_rows_before=len(rows) + damage.num_rows_lost)
-        columns = {name: column.to_pylist() for name, column in parsed.columns.items()}
+        columns = {name: parsed.column(name).to_pylist() for name in ("Id", "Body")}
         for values in zip(*columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
             rows.append({name: value for name, value in row.items() if value is not None})
@@ -227,3 +227,20 @@ def test_posts_are_typed_and_every_row_is_accounted_for() -> None:
     }
     assert rows[4]["created"] is None
     assert any("2009-13-01" in str(note) for note in damage.notes)
+
+
+@pytest.mark.parametrize(
+    ("score", "net_votes", "num_notes"),
+    [("-2147483648", -(2**31), 0), (" 7 ", 7, 0), ("2147483648", None, 1), ("9" * 30, None, 1)],
+)
+def test_a_score_beyond_what_a_column_holds_is_unreadable_and_noted(
+    score: str, net_votes: int | None, num_notes: int
+) -> None:
+    damage = Damage()
+    data = f'<posts><row Id="1" PostTypeId="1" Score="{score}" Body="q" /></posts>'.encode()
+    parts = list(read_posts([data], "a.b", "Posts.xml", damage))
+    votes = [number for table, _ in parts for number in table["net_votes"].to_pylist()]
+    assert votes == ([] if net_votes is None else [net_votes])
+    dropped = sum(counts.dropped.get("unreadable_fields", 0) for _, counts in parts)
+    assert dropped == (net_votes is None)
+    assert len(damage.notes) == num_notes
