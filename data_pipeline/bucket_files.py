@@ -39,7 +39,7 @@ def write_bucket_file(path: Path, table: pa.Table, buckets: np.ndarray, num_buck
 
 
 def read_bucket(paths: Iterable[Path], bucket: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one bucket out of several files, in the order of the files' names, in one piece."""
+    """The rows of one bucket out of several files in the order of their names, in one piece."""
     batches: list[pa.RecordBatch] = []
     for path in sorted(paths):
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
