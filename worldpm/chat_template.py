@@ -255,7 +255,7 @@ class Encoder:
         """
         beginning = self.template.beginning
         missing = beginning if beginning and not text.startswith(beginning) else ""
-        return self.encode_ids(self._encode_pieces([(missing + text, True)]), max_tokens)
+        return self.encode_ids(self._encode_parts(self._split_specials(missing + text)), max_tokens)
 
     def encode_ids(self, token_ids: Sequence[int], max_tokens: int | None = None) -> EncodedGroup:
         """Split ids of this template at the last turn's opening into prompt and response.
@@ -282,55 +282,37 @@ class Encoder:
         return _fit(ids[:start], [ids[start:]], max_tokens)
 
     def _encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
-        template = self.template
         turns = [(message.role, message.content) for message in prompt]
-        if template.empty_system and turns[0][0] != "system":
+        if self.template.empty_system and turns[0][0] != "system":
             turns.insert(0, ("system", ""))
-        pieces: list[tuple[str, bool]] = [(template.beginning, True)]
+        parts = [*self._parts["beginning"]]
         for role, content in turns:
-            pieces += self._turn(role, content)
-        return self._encode_pieces(pieces + self._opening[0])
+            parts += [*self._header(role), (content, False), *self._parts["end"]]
+        return self._encode_parts(parts + self._opening[0])
 
     def _encode_response(self, response: str) -> list[int]:
-        template = self.template
-        head = [*self._opening[1], (template.response_prefix, True)]
-        tail = [(response, False), (template.end, True), (template.reward_token, True)]
-        return self._encode_pieces(head + tail)
+        head = [*self._opening[1], *self._parts["response_prefix"]]
+        tail = [*self._parts["end"], *self._parts["reward_token"]]
+        return self._encode_parts([*head, (response, False), *tail])
 
-    def _turn(self, role: str, content: str) -> list[tuple[str, bool]]:
-        template = self.template
-        return [
-            (template.start, True),
-            (role, False),
-            (template.separator, True),
-            (content, False),
-            (template.end, True),
-        ]
+    @cached_property
+    def _parts(self) -> dict[str, list[tuple[str, bool]]]:
+        """The texts of the template by their names, each split at its special tokens."""
+        texts = asdict(self.template).items()
+        return {name: self._split_specials(t) for name, t in texts if isinstance(t, str)}
+
+    def _header(self, role: str) -> list[tuple[str, bool]]:
+        return [*self._parts["start"], (role, False), *self._parts["separator"]]
 
     @cached_property
     def _opening(self) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
         # The assistant's turn is split at its last special token, the only place where the ids of
         # the two halves are the ids of the whole: text before a response may merge with it.
-        opening = [
-            piece
-            for text, is_template in self._turn("assistant", "")[:3]
-            for piece in self._split_specials(text, is_template)
-        ]
-        last = max(index for index, (text, special) in enumerate(opening) if special and text)
-        return opening[: last + 1], [(text, special) for text, special in opening[last + 1 :]]
+        opening = self._header("assistant")
+        last = max(index for index, (_, special) in enumerate(opening) if special)
+        return opening[: last + 1], opening[last + 1 :]
 
-    @cached_property
-    def _template_parts(self) -> dict[str, list[tuple[str, bool]]]:
-        texts = [text for text in asdict(self.template).values() if isinstance(text, str)]
-        return {text: self._find_specials(text) for text in texts}
-
-    def _split_specials(self, text: str, is_template: bool) -> list[tuple[str, bool]]:
-        if not is_template:
-            return [(text, False)]
-        parts = self._template_parts.get(text)
-        return self._find_specials(text) if parts is None else parts
-
-    def _find_specials(self, text: str) -> list[tuple[str, bool]]:
+    def _split_specials(self, text: str) -> list[tuple[str, bool]]:
         parts: list[tuple[str, bool]] = []
         rest = text
         while rest:
@@ -345,19 +327,18 @@ class Encoder:
             rest = rest[position + len(token) :]
         return parts
 
-    def _encode_pieces(self, pieces: Sequence[tuple[str, bool]]) -> list[int]:
+    def _encode_parts(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
         # Text between two special tokens is encoded as one string, as a tokenizer would that sees
         # the whole conversation: "user\n" and the content may share tokens.
         ids: list[int] = []
         text = ""
-        for piece, is_template in pieces:
-            for part, special in self._split_specials(piece, is_template):
-                if special:
-                    ids += self._encode_text(text)
-                    ids.append(self._specials[part])
-                    text = ""
-                else:
-                    text += part
+        for part, special in parts:
+            if special:
+                ids += self._encode_text(text)
+                ids.append(self._specials[part])
+                text = ""
+            else:
+                text += part
         return ids + self._encode_text(text)
 
     def _encode_text(self, text: str) -> list[int]:
@@ -375,11 +356,10 @@ class Encoder:
     def _find_reward_id(self) -> int:
         if self.template.reward_token:
             return self._special_id(self.template.reward_token)
-        return self._encode_pieces([(self.template.end, True)])[-1]
+        return self._encode_parts(self._parts["end"])[-1]
 
     def _last_special(self) -> str:
-        pieces = self._split_specials(self.template.end, is_template=True)
-        return [piece for piece, special in pieces if special][-1]
+        return [part for part, special in self._parts["end"] if special][-1]
 
     def _special_id(self, token: str) -> int:
         if token not in self._specials:
