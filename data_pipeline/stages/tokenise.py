@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -140,8 +141,8 @@ def _encode_group(
     place = {index: number for number, index in enumerate(kept)}
     return {
         "group_id": group["group_id"],
-        "prompt_ids": encoded.prompt_ids,
-        "response_ids": [ids[index] for index in kept],
+        "prompt_ids": np.array(encoded.prompt_ids, np.int32),
+        "response_ids": [np.array(ids[index], np.int32) for index in kept],
         "response_scores": [group["responses"][index]["score"] for index in kept],
         "pairs": [
             {**pair, "chosen": place[pair["chosen"]], "rejected": place[pair["rejected"]]}
