@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -87,12 +88,12 @@ def ingest_site(site: Site, directory: Path, *, strict: bool, mapper: Mapper = m
     Raises:
         InputError: the file is no dump, has no rows, or `strict` and it is damaged.
     """
-    damage, counts = Damage(), StageCounts()
+    damage, tally = Damage(), _Tally()
     with site.posts.at_hand(directory / FETCHED) as source:
         chunks = _until_damage(source, damage)
         parts = read_posts(chunks, site.host, site.posts.label, damage, mapper)
-        last_created = _write_parts(parts, counts, site.host, directory)
-    if counts.rows_in == 0:
+        _write_parts(tally.passing(parts), site.host, directory)
+    if tally.counts.rows_in == 0:
         detail = f" ({damage.notes[0]})" if damage.notes else ""
         raise InputError(f"{site.posts.label} holds no rows: the dump is empty{detail}")
     if strict and damage.notes:
@@ -101,9 +102,9 @@ def ingest_site(site: Site, directory: Path, *, strict: bool, mapper: Mapper = m
     notes: list[dict[str, Any]] = [
         {"site": site.host, "damage": str(note)} for note in damage.notes
     ]
-    if last_created is not None:
-        notes.append({"site": site.host, "last_created": last_created.isoformat()})
-    return TaskResult({f"ingest/{site.host}": counts, "ingest": counts}, notes)
+    if tally.last_created is not None:
+        notes.append({"site": site.host, "last_created": tally.last_created.isoformat()})
+    return TaskResult({f"ingest/{site.host}": tally.counts, "ingest": tally.counts}, notes)
 
 
 def _until_damage(source: ByteSource, damage: Damage) -> Iterator[bytes]:
@@ -113,36 +114,51 @@ def _until_damage(source: ByteSource, damage: Damage) -> Iterator[bytes]:
         damage.note(f"the compressed data is broken ({exc}); kept what came before")
 
 
-def _write_parts(
-    parts: Iterator[tuple[pa.Table, StageCounts]],
-    counts: StageCounts,
-    host: str,
-    directory: Path,
-) -> datetime | None:
+@dataclass(slots=True)
+class _Tally:
+    """What is said of a site's tables once they have passed."""
+
+    counts: StageCounts = field(default_factory=StageCounts)
     last_created: datetime | None = None
-    number, waiting = 0, [POSTS_SCHEMA.empty_table()]
-    for table, part_counts in parts:
-        counts.add(part_counts)
-        waiting.append(table)
-        dates = [last_created, pc.max(table["created"]).as_py()]
-        last_created = max((date for date in dates if date is not None), default=None)
-        # Parts end where a chunk of the file ends, so that no table is ever cut or copied.
-        if sum(one.num_rows for one in waiting) >= ROWS_PER_PART:
-            _write_part(waiting, directory / f"{host}-{number:05d}.parquet")
-            number, waiting = number + 1, [POSTS_SCHEMA.empty_table()]
-    if number == 0 or len(waiting) > 1:
-        _write_part(waiting, directory / f"{host}-{number:05d}.parquet")
-    return last_created
+
+    def passing(self, parts: Iterator[tuple[pa.Table, StageCounts]]) -> Iterator[pa.Table]:
+        """The tables of the parts, tallied as they pass."""
+        for table, counts in parts:
+            self.counts.add(counts)
+            dates = [self.last_created, pc.max(table["created"]).as_py()]
+            self.last_created = max((date for date in dates if date is not None), default=None)
+            yield table
 
 
-def _write_part(tables: list[pa.Table], path: Path) -> None:
-    part = pa.concat_tables(tables)
-    write_atomic(
-        path,
-        lambda hidden: pq.write_table(
-            part, hidden, compression="zstd", row_group_size=ROWS_PER_ROW_GROUP
-        ),
-    )
+def _write_parts(tables: Iterator[pa.Table], host: str, directory: Path) -> None:
+    for number in itertools.count():
+        first = next(tables, None)
+        if first is None and number > 0:
+            return
+        part = _part(tables, POSTS_SCHEMA.empty_table() if first is None else first)
+        write_atomic(directory / f"{host}-{number:05d}.parquet", partial(_write_part, part))
+
+
+def _part(tables: Iterator[pa.Table], first: pa.Table) -> Iterator[pa.Table]:
+    # Parts end where a chunk of the file ends: they do not depend on the size of a row group.
+    num_rows = first.num_rows
+    yield first
+    while num_rows < ROWS_PER_PART and (table := next(tables, None)) is not None:
+        num_rows += table.num_rows
+        yield table
+
+
+def _write_part(tables: Iterable[pa.Table], path: Path) -> None:
+    """Write rows as soon as they fill a row group: while an archive is unpacked, for example."""
+    waiting = POSTS_SCHEMA.empty_table()
+    with pq.ParquetWriter(path, POSTS_SCHEMA, compression="zstd") as writer:
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table])
+            num_whole = waiting.num_rows - waiting.num_rows % ROWS_PER_ROW_GROUP
+            if num_whole:
+                writer.write_table(waiting.slice(0, num_whole), ROWS_PER_ROW_GROUP)
+                waiting = waiting.slice(num_whole)
+        writer.write_table(waiting)
 
 
 def map_in_order(
