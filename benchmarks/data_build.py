@@ -6,8 +6,11 @@
 The recipes are written down here in a few lines each, as their authors describe them, without their
 language identification and shuffles: RedPajama v1 (per-line ElementTree, BeautifulSoup text, scores
 sorted), EleutherAI (iterparse, BeautifulSoup text, answers by score), lvwerra's paired set (lxml,
-markdownify, every pair up to ten a question). `--build POSTS…` measures whole builds of generated
-dumps (or of dumps that are there) instead. Prints tables, and as the last line one JSON object.
+markdownify, every pair up to ten a question).
+
+`--build POSTS…` measures whole builds of generated dumps (or of dumps that are there); `--stages
+DUMP…` every stage of a build in one process, unpacking included. Prints tables, and as the last
+line one JSON object.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -27,10 +31,11 @@ import pyarrow.parquet as pq
 from ingest import elementtree_rows, line_rows, lxml_rows, write_xml
 from measure import measure, peak_rss_mb, print_ratios, print_table
 
-from data_pipeline.config import FilterConfig, PairingConfig
+from data_pipeline.config import DataConfig, FilterConfig, PairingConfig
+from data_pipeline.pipeline import make_plan
 from data_pipeline.sources.archives import ByteSource
-from data_pipeline.sources.discovery import Site
-from data_pipeline.stage import missing_tasks, prepare, publish, run_and_mark
+from data_pipeline.sources.discovery import Site, find_sites
+from data_pipeline.stage import Stage, missing_tasks, prepare, publish, run_and_mark
 from data_pipeline.stages.arrange import Arrange
 from data_pipeline.stages.ingest import Ingest
 from data_pipeline.stages.pair import Pair
@@ -119,10 +124,7 @@ def worldpm(xml: Path, work: Path) -> int:
     arrange = Arrange(work / "arrange", ingest, 0, None)
     pair = Pair(work / "pair", arrange, FilterConfig(), PairingConfig(), 2000)
     for stage in (ingest, arrange, pair):
-        prepare(stage)
-        for task in missing_tasks(stage):
-            run_and_mark(stage, task)
-        publish(stage)
+        _run_stage(stage)
     return json.loads((pair.directory / "manifest.json").read_text())["counts"]["normalise"][
         "rows_out"
     ]
@@ -147,6 +149,32 @@ def compare_recipes(dump: Path, megabytes: int) -> dict[str, float]:
     )
     ours = seconds.pop("worldpm").cpu_s
     return {f"faster_than_{name}": m.cpu_s / ours for name, m in seconds.items()}
+
+
+def by_stage(dump: Path) -> dict[str, float]:
+    """CPU seconds of every stage of a build by one core, programs that unpack included."""
+    gb = _xml_gb(dump)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {"source": {"path": dump}, "output_dir": folder, "executor": {"workers": 1}}
+        config = DataConfig.model_validate(paths)
+        seconds = {
+            stage.name: measure(partial(_run_stage, stage))[1].cpu_s
+            for stage in make_plan(config, find_sites(config.source.path)).stages
+        }
+        shards = json.loads((Path(folder) / "shards" / "manifest.json").read_text())
+    tokens = sum(split["num_tokens"] for split in shards["counts"]["splits"].values())
+    seconds["all but the tokenizer"] = sum(seconds.values()) - seconds["tokenizer"]
+    print(f"{dump}: {gb:.3f} GB of XML, {tokens:,} tokens\n")
+    rows = [(name, cpu_s, cpu_s / gb) for name, cpu_s in seconds.items()]
+    print_table(("stage", "CPU s", "CPU s a GB of XML"), rows)
+    return {"cpu_s_per_gb_without_tokenizer": rows[-1][-1]}
+
+
+def _run_stage(stage: Stage) -> None:
+    prepare(stage)
+    for task in missing_tasks(stage):
+        run_and_mark(stage, task)
+    publish(stage)
 
 
 def whole_builds(dumps: list[str]) -> dict[str, float]:
@@ -196,11 +224,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dump", type=Path, nargs="?")
     parser.add_argument("--megabytes", type=int, default=45)
+    parser.add_argument("--stages", type=Path, nargs="+", help="dumps to build stage by stage")
     parser.add_argument("--build", nargs="+", help="numbers of posts to generate, or dumps")
     arguments = parser.parse_args()
     ratios: dict[str, float] = {}
     if arguments.dump is not None:
         ratios |= compare_recipes(arguments.dump, arguments.megabytes)
+    for dump in arguments.stages or ():
+        ratios |= by_stage(dump)
     if arguments.build:
         ratios |= whole_builds(arguments.build)
     print_ratios(**ratios)
