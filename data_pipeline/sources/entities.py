@@ -71,17 +71,17 @@ def resolve_entities(data: bytes) -> Resolved:
     unknown = places[kinds == 0]
     if len(unknown):
         places, kinds = places[kinds > 0], kinds[kinds > 0]
-    resolved = bytearray(data)
-    np.frombuffer(resolved, np.uint8)[places] = _CHARACTERS.take(kinds, mode="clip")
-    kept, num_left_out = _leave_out(
-        resolved, places + 1, places + _LENGTHS.take(kinds, mode="clip")
-    )
+    ends = places + _LENGTHS.take(kinds, mode="clip")
+    resolved, offsets = _leave_out(data, places + 1, ends)
+    np.frombuffer(resolved, np.uint8)[offsets[1:-1] - 1] = _CHARACTERS.take(kinds, mode="clip")
     odd = unknown[array[unknown + 1] == HASH]
-    return Resolved(kept, odd, places, num_left_out)
+    return Resolved(resolved, odd, places, np.concatenate(([0], ends)) - offsets[:-1])
 
 
-def _leave_out(data: bytearray, starts: Int64s, ends: Int64s) -> tuple[pa.Buffer, Int64s]:
-    """The bytes without these slices; how many are left out before each slice, and in all."""
+def _leave_out(
+    data: bytes, starts: Int64s, ends: Int64s
+) -> tuple[pa.Buffer, npt.NDArray[np.int32]]:
+    """The bytes without these slices; where each of the texts between them begins, and the end."""
     # Texts to keep and to leave out by turns: Arrow's filter copies those with even numbers.
     offsets = np.zeros(2 * len(starts) + 2, np.int32)
     offsets[1:-1:2], offsets[2:-1:2], offsets[-1] = starts, ends, len(data)
@@ -92,7 +92,7 @@ def _leave_out(data: bytearray, starts: Int64s, ends: Int64s) -> tuple[pa.Buffer
     )
     kept = texts.filter(pa.Array.from_buffers(pa.bool_(), num_texts, [None, pa.py_buffer(even)]))
     _, kept_offsets, kept_data = kept.buffers()
-    return kept_data, offsets[:-1:2] - np.frombuffer(kept_offsets, np.int32)[: len(starts) + 1]
+    return kept_data, np.frombuffer(kept_offsets, np.int32)[: len(starts) + 2]
 
 
 def windows(data: bytes | bytearray, places: Int64s, num_bytes: int) -> UInt64s:
