@@ -41,7 +41,7 @@ class Resolved:
     data: pa.Buffer
     odd_references: Int64s
     _entities: Int64s
-    _num_left_out: Int64s  # before each entity, and at the end
+    _num_left_out: npt.NDArray[np.integer]  # before each entity, and at the end
 
     def cut(self, starts: Int64s, ends: Int64s) -> pa.Array:
         """Slices of the original, in order, as strings: element 2 n + 1 is the n-th.

@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipeline.sources import archives, attributes, entities, posts, rows
-from data_pipeline.sources.archives import ByteSource, DamagedArchiveError
+from data_pipeline.sources import archives, attributes, entities, posts, rows, unpackers
+from data_pipeline.sources.archives import ByteSource
 from data_pipeline.sources.discovery import Site, identify
 from data_pipeline.sources.posts import POSTS_SCHEMA, Mapper, ParsedPosts, read_posts
 from data_pipeline.sources.rows import Damage, Piece
+from data_pipeline.sources.unpackers import DamagedArchiveError
 from data_pipeline.stage import Stage, TaskResult
 from worldpm.artifacts import StageCounts, write_atomic
 from worldpm.errors import InputError
@@ -55,7 +56,7 @@ class Ingest(Stage):
 
     @property
     def modules(self) -> tuple[ModuleType, ...]:
-        return (archives, attributes, entities, posts, rows)
+        return (archives, attributes, entities, posts, rows, unpackers)
 
     def settings(self) -> Mapping[str, Any]:
         return {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from xml.sax.saxutils import quoteattr
 
 import pytest
+
+from data_pipeline.sources import unpackers
 
 Posts = Sequence[dict[str, object]]
 VOCABULARY = (
@@ -102,3 +105,13 @@ def write_dump(tmp_path: Path) -> WriteDump:
 def dump_module() -> SimpleNamespace:
     """For dumps that a whole module shares: `posts` and `write(folder, sites)`."""
     return SimpleNamespace(posts=MAKERS, write=write_sites)
+
+
+@pytest.fixture(params=["py7zr", "7z"])
+def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Without the 7z program, and with it where there is one."""
+    if request.param == "py7zr":
+        monkeypatch.setattr(unpackers, "PROGRAMS", ())
+    elif not any(shutil.which(name) for name in unpackers.PROGRAMS):
+        pytest.skip("no 7z program on the PATH")
+    return request.param
