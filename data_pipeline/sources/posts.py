@@ -125,7 +125,7 @@ def _to_table(parsed: ParsedPiece, site: str, counts: StageCounts) -> pa.Table:
         created,
         num["Score"],
         text["Title"],
-        pa.array([split_tags(tags) for tags in text["Tags"].to_pylist()], pa.list_(pa.string())),
+        split_all_tags(text["Tags"]),
         text["Body"],
         pc.coalesce(num["OwnerUserId"].cast(pa.string()), text["OwnerDisplayName"]),
         pa.array(parsed.has("ClosedDate")[where]),
@@ -153,6 +153,17 @@ def _drop_reasons(parsed: ParsedPiece, num: dict[str, pa.Array], question_id: pa
     )
     conditions = pa.StructArray.from_arrays([c for c, _ in reasons], names=list("abcde"))
     return pc.case_when(conditions, *(reason for _, reason in reasons))
+
+
+def split_all_tags(texts: pa.Array) -> pa.Array:
+    """`split_tags` of each, at once where all are spelt alike."""
+    if pc.all(pc.starts_with(texts, "<"), min_count=0).as_py():
+        return pc.split_pattern(pc.utf8_slice_codeunits(texts, 1, -1), "><")
+    barred = pc.utf8_trim(texts, "|")
+    is_odd = pc.or_(pc.starts_with(texts, "<"), pc.match_substring(barred, "||"))
+    if not pc.any(pc.or_(is_odd, pc.equal(barred, "")), min_count=0).as_py():
+        return pc.split_pattern(barred, "|")
+    return pa.array([split_tags(text) for text in texts.to_pylist()], pa.list_(pa.string()))
 
 
 def split_tags(text: str | None) -> list[str] | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from data_pipeline.sources.posts import read_posts, split_tags
+from data_pipeline.sources.posts import read_posts, split_all_tags, split_tags
 from data_pipeline.sources.rows import MAX_ROW_BYTES, Damage, parse_rows, unescape, whole_rows
 from worldpm.artifacts import StageCounts
 from worldpm.errors import InputError
@@ -178,6 +178,21 @@ def test_a_row_without_end_is_refused_before_it_fills_the_memory() -> None:
 )
 def test_both_spellings_of_tags_are_read(text: str | None, tags: list[str] | None) -> None:
     assert split_tags(text) == tags
+
+
+TAGS = st.text(st.sampled_from("<>|aä"), min_size=1)
+
+
+@given(
+    st.one_of(
+        st.lists(st.one_of(st.none(), TAGS)),
+        st.lists(st.one_of(st.none(), TAGS.map("<{}".format))),
+        st.lists(st.one_of(st.none(), st.lists(st.just("c#"), min_size=1).map("|".join))),
+    )
+)
+def test_tags_of_many_posts_are_split_as_those_of_each(texts: list[str | None]) -> None:
+    split = split_all_tags(pa.array(texts, pa.string()))
+    assert split.to_pylist() == [split_tags(text) for text in texts]
 
 
 ROWS = """<posts>
