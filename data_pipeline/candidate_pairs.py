@@ -71,12 +71,13 @@ def _pairs_of_equal_keys(keys: UInt64s, documents: Int64s) -> Iterator[Int64s]:
 
 
 def unique_pairs(parts: Sequence[Int64s]) -> Int64s:
-    """All pairs of several arrays once, sorted."""
+    """All pairs of several arrays once, sorted. Documents are numbered below 2^31."""
     pairs = np.concatenate([np.empty((0, 2), np.int64), *parts])
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    is_new = np.ones(len(pairs), bool)
-    is_new[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
-    return pairs[is_new]
+    # As one number each: sorting by two columns takes several times as long.
+    packed = pairs[:, 0] << 32 | pairs[:, 1]
+    packed.sort()
+    packed = packed[np.diff(packed, prepend=-1) != 0]
+    return np.stack([packed >> 32, packed & 0xFFFFFFFF], axis=1)
 
 
 def connected_components(pairs: Int64s) -> tuple[Int64s, Int64s]:

@@ -1,5 +1,8 @@
 """Write the final groups: removals applied, and each question cluster given to one split."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of its compute module when it is imported)
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipeline import (
@@ -106,15 +110,14 @@ def assign_splits(groups: pa.Table, clusters: pa.Table, config: SplitConfig, see
 
     A cluster with a question of a held-out site belongs to `test` as a whole.
     """
-    cluster_of = {
-        (site, question): cluster
-        for site, question, cluster in zip(
-            *(clusters[name].to_pylist() for name in ("site", "question_id", "cluster")),
-            strict=True,
-        )
-    }
     held_out_sites = set(config.held_out_sites)
-    held_out = {cluster for (site, _), cluster in cluster_of.items() if site in held_out_sites}
+    sites_held_out = pa.array(config.held_out_sites, pa.string())
+    with_held_out = clusters.filter(pc.is_in(clusters["site"], sites_held_out))
+    held_out = set(with_held_out["cluster"].to_pylist())
+    # A bucket has few of all questions: the rest need not become Python objects.
+    clusters = clusters.filter(pc.is_in(clusters["question_id"], groups["question_id"]))
+    places = zip(clusters["site"].to_pylist(), clusters["question_id"].to_pylist(), strict=True)
+    cluster_of = dict(zip(places, clusters["cluster"].to_pylist(), strict=True))
     sites, questions = groups["site"].to_pylist(), groups["question_id"].to_pylist()
     own = groups["group_id"].to_pylist()
     names = [
