@@ -22,7 +22,7 @@ import py7zr
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lxml import etree
-from measure import best_of, peak_rss_mb, print_ratios, print_table
+from measure import Measured, best_of, measure, peak_rss_mb, print_ratios, print_table
 
 from data_pipeline.sources.archives import ByteSource
 from data_pipeline.sources.discovery import Site, find_sites
@@ -34,6 +34,7 @@ TEXTS = ("CreationDate", "Title", "Tags", "Body", "ClosedDate", "CommunityOwnedD
 TEXTS += ("ContentLicense", "OwnerDisplayName", "DeletionDate")
 COMPARED = ["post_id", "accepted_answer_id", "created", "net_votes", "title", "tags", "body"]
 BATCH = 20_000
+WALL_REPEATS = 7
 
 
 def write_xml(dump: Path, path: Path, megabytes: int) -> None:
@@ -167,13 +168,18 @@ def from_archives(xml: Path, work: Path, program: str | None) -> dict[str, float
         out = work / name
         out.mkdir()
         site = Site("a.b", ByteSource(archive, "Posts.xml"))
-        _, ours = best_of(2, lambda: ingest_site(site, out, strict=False))  # noqa: B023
-        _, alone = best_of(2, lambda: _decompress(archive, program))  # noqa: B023
+        ours = _fastest(lambda: ingest_site(site, out, strict=False))  # noqa: B023
+        alone = _fastest(lambda: _decompress(archive, program))  # noqa: B023
         ratios[f"{name}_wall_over_decompression"] = ours.wall_s / alone.wall_s
         rows.append((name, ours.wall_s, ours.cpu_s, alone.wall_s, ours.wall_s / alone.wall_s))
     tool = Path(program).name + " x -so > /dev/null" if program else "py7zr, bytes thrown away"
     print_table(("archive", "ingest wall s", "CPU s", f"{tool}, wall s", "ratio"), rows)
     return ratios
+
+
+def _fastest(work: Callable[[], object]) -> Measured:
+    """The least wall time of several runs: here two processes share the cores."""
+    return min((measure(work)[1] for _ in range(WALL_REPEATS)), key=lambda run: run.wall_s)
 
 
 def _decompress(archive: Path, program: str | None) -> None:
