@@ -21,9 +21,9 @@ from measure import measure, peak_rss_mb, print_ratios, print_table
 from data_pipeline import sql
 from data_pipeline.config import FilterConfig, PairingConfig
 from data_pipeline.keyed_hash import answer_keys, mix
+from data_pipeline.stages.arrange import POSTS_PER_BUCKET
 from data_pipeline.stages.pair import pair_answers
 
-POSTS_PER_BUCKET = 500_000
 MEMORY_MB = 500
 
 
