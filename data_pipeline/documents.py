@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 GROUPS_PER_BATCH = 2048
+_RESPONSE = "responses.list.element"
 
 DOCUMENTS_SCHEMA = pa.schema(
     [
@@ -30,7 +31,7 @@ DOCUMENTS_SCHEMA = pa.schema(
 
 def document_texts(groups: Path) -> Iterator[list[str]]:
     """The texts of all documents, a list for every few thousand groups."""
-    for batch in _batches(groups, ["prompt", "responses"]):
+    for batch in _batches(groups, ["prompt.list.element.content", f"{_RESPONSE}.content"]):
         order, _ = _document_order(batch)
         questions = pc.binary_join(_contents(batch["prompt"]), "\n")
         answers = _contents(batch["responses"]).flatten()
@@ -41,12 +42,13 @@ def document_table(groups: Path) -> pa.Table:
     """Where every document belongs; `DOCUMENTS_SCHEMA`."""
     tables = [DOCUMENTS_SCHEMA.empty_table()]
     offset = 0
-    for batch in _batches(groups, ["site", "question_id", "responses"]):
+    columns = ["site", "question_id", f"{_RESPONSE}.response_id", f"{_RESPONSE}.score"]
+    for batch in _batches(groups, columns):
         order, groups_of = _document_order(batch)
         nulls = pa.nulls(len(batch))
         starts = np.flatnonzero(np.diff(groups_of, prepend=-1))
         responses = batch["responses"].flatten()
-        columns = [
+        values = [
             batch["site"].take(groups_of),
             batch["question_id"].take(groups_of),
             *(
@@ -56,7 +58,7 @@ def document_table(groups: Path) -> pa.Table:
             pa.array(starts[groups_of] + offset),
         ]
         offset += len(groups_of)
-        tables.append(pa.table(columns, schema=DOCUMENTS_SCHEMA))
+        tables.append(pa.table(values, schema=DOCUMENTS_SCHEMA))
     return pa.concat_tables(tables)
 
 

@@ -8,6 +8,7 @@ so the text is moved once however many stages there are.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +55,14 @@ def read_clusters(stage_dirs: Iterable[Path]) -> pa.Table:
 
 
 def _read(folders: Iterable[Path], schema: pa.Schema) -> pa.Table:
-    paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
-    tables = [pq.read_table(path, schema=schema) for path in paths]
+    found = [(folder, folder.stat()) for folder in folders if folder.is_dir()]
+    tables = [_read_folder(path, (st.st_ino, st.st_mtime_ns), schema) for path, st in found]
     return pa.concat_tables([schema.empty_table(), *tables])
+
+
+@lru_cache(maxsize=8)
+def _read_folder(folder: Path, identity: tuple[int, int], schema: pa.Schema) -> pa.Table:
+    """All files of a folder. Every bucket asks for all removals: a process reads them once."""
+    del identity  # a stage that is made anew has another folder
+    tables = [pq.read_table(path, schema=schema) for path in sorted(folder.glob("*.parquet"))]
+    return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()

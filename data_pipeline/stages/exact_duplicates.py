@@ -36,7 +36,10 @@ KEYS_SCHEMA = pa.schema(
         ("order_key", pa.uint64()),
     ]
 )
-TEXT_COLUMNS = ["site", "question_id", "prompt", "responses", "order_key", "question_net_votes"]
+TEXT_COLUMNS = [
+    *("site", "question_id", "order_key", "question_net_votes", "prompt.list.element.content"),
+    *(f"responses.list.element.{name}" for name in ("response_id", "content", "score")),
+]
 
 
 def normalise_text(text: str) -> str:
