@@ -36,15 +36,20 @@ KEYS_SCHEMA = pa.schema(
         ("order_key", pa.uint64()),
     ]
 )
+# What `str.split` takes for white space among the ASCII characters.
+ASCII_SPACE = b"\t\n\v\f\r\x1c\x1d\x1e\x1f "
 TEXT_COLUMNS = [
     *("site", "question_id", "order_key", "question_net_votes", "prompt.list.element.content"),
     *(f"responses.list.element.{name}" for name in ("response_id", "content", "score")),
 ]
 
 
-def normalise_text(text: str) -> str:
+def normalise_text(text: str) -> bytes:
     """What two texts must share to be the same: everything but case and white space."""
-    return " ".join(text.split()).casefold()
+    folded = text.casefold()
+    if folded.isascii():  # three times as fast
+        return folded.encode().translate(None, ASCII_SPACE)
+    return "".join(folded.split()).encode()
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def _group_keys(group: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _key(text: str) -> tuple[int, int]:
-    digest = xxhash.xxh3_128_intdigest(normalise_text(text).encode())
+    digest = xxhash.xxh3_128_intdigest(normalise_text(text))
     return digest >> 64, digest & 0xFFFFFFFFFFFFFFFF
 
 
