@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.sax.saxutils import quoteattr
 
+import py7zr
 import pytest
 
 from data_pipeline.sources import unpackers
@@ -105,6 +106,21 @@ def write_dump(tmp_path: Path) -> WriteDump:
 def dump_module() -> SimpleNamespace:
     """For dumps that a whole module shares: `posts` and `write(folder, sites)`."""
     return SimpleNamespace(posts=MAKERS, write=write_sites)
+
+
+def _write_archive(
+    path: Path, members: dict[str, bytes], filters: list[dict[str, int]] | None = None
+) -> Path:
+    with py7zr.SevenZipFile(path, "w", filters=filters) as archive:
+        for name, data in members.items():
+            archive.writestr(data, name)
+    return path
+
+
+@pytest.fixture
+def write_archive() -> Callable[..., Path]:
+    """Write a 7z archive of some members, with py7zr's `filters`, and return its path."""
+    return _write_archive
 
 
 @pytest.fixture(params=["py7zr", "7z"])

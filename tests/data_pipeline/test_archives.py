@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import py7zr
@@ -29,18 +30,11 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "READ_BYTES", CHUNK // 4)
 
 
-def _archive(
-    path: Path, members: dict[str, bytes], filters: list[dict[str, int]] | None = None
-) -> Path:
-    with py7zr.SevenZipFile(path, "w", filters=filters) as archive:
-        for name, data in members.items():
-            archive.writestr(data, name)
-    return path
-
-
 @pytest.mark.usefixtures("unpacker")
-def test_an_archive_of_a_site_gives_its_posts_in_equal_chunks(tmp_path: Path) -> None:
-    path = _archive(tmp_path / "a.b.7z", {"Badges.xml": b"x" * 99999, "Posts.xml": BODY * 9})
+def test_an_archive_of_a_site_gives_its_posts_in_equal_chunks(
+    write_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_archive(tmp_path / "a.b.7z", {"Badges.xml": b"x" * 99999, "Posts.xml": BODY * 9})
     (site,) = find_sites(tmp_path)
     assert (site.host, site.posts) == ("a.b", ByteSource(path, "Posts.xml"))
     chunks = list(site.posts.chunks())
@@ -64,8 +58,10 @@ def test_compressed_and_plain_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert all(b"".join(site.posts.chunks()) == BODY for site in sites)
 
 
-def test_only_the_posts_archive_of_a_large_site_is_read(tmp_path: Path) -> None:
-    _archive(tmp_path / "stackoverflow.com-Posts.7z", {"Posts.xml": b"<posts/>"})
+def test_only_the_posts_archive_of_a_large_site_is_read(
+    write_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_archive(tmp_path / "stackoverflow.com-Posts.7z", {"Posts.xml": b"<posts/>"})
     (tmp_path / "stackoverflow.com-Votes.7z").write_bytes(b"never opened")
     (site,) = find_sites(tmp_path)
     assert site.host == "stackoverflow.com"
@@ -99,14 +95,14 @@ def test_a_cut_file_gives_what_is_whole_and_then_says_so(tmp_path: Path, suffix:
 @pytest.mark.parametrize("name", ["BZIP2", "LZMA2"])
 @pytest.mark.parametrize("num_bytes", [1, 64])
 def test_a_damaged_archive_gives_what_is_whole_and_then_says_so(
-    tmp_path: Path, name: str, num_bytes: int
+    write_archive: Callable[..., Path], tmp_path: Path, name: str, num_bytes: int
 ) -> None:
     """A program puts out up to a block of nonsense before it notices: no row may come of it."""
     draw = random.Random(0)
     words = [f"{draw.getrandbits(40):x}" for _ in range(5_000)]
     body = " ".join(draw.choices(words, k=500_000)).encode()
     filters = {"id": getattr(py7zr, f"FILTER_{name}")} | ({"preset": 1} if name == "LZMA2" else {})
-    path = _archive(tmp_path / "a.b.7z", {"Posts.xml": body}, [filters])
+    path = write_archive(tmp_path / "a.b.7z", {"Posts.xml": body}, [filters])
     data = bytearray(path.read_bytes())
     place = len(data) * 3 // 4
     data[place : place + num_bytes] = bytes(byte ^ 0x55 for byte in data[place:][:num_bytes])
@@ -122,10 +118,10 @@ def test_a_damaged_archive_gives_what_is_whole_and_then_says_so(
 
 @pytest.mark.parametrize("name", ["../Posts.xml", "/tmp/Posts.xml", "a/../../Posts.xml"])
 def test_a_path_that_leads_out_of_the_archive_is_refused(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    write_archive: Callable[..., Path], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # py7zr does not write such names itself, so what it lists is what is changed.
-    path = _archive(tmp_path / "a.b.7z", {"Posts.xml": b"<posts/>"})
+    path = write_archive(tmp_path / "a.b.7z", {"Posts.xml": b"<posts/>"})
     with py7zr.SevenZipFile(path) as archive:
         entries = archive.list()
     entries[0].filename = name
@@ -134,12 +130,14 @@ def test_a_path_that_leads_out_of_the_archive_is_refused(
         find_sites(tmp_path)
 
 
-def test_every_wrong_source_is_named_at_once(tmp_path: Path) -> None:
+def test_every_wrong_source_is_named_at_once(
+    write_archive: Callable[..., Path], tmp_path: Path
+) -> None:
     (tmp_path / "a.b.7z").write_bytes(b"PK\x03\x04 a zip")
     (tmp_path / "c.d.7z").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     (tmp_path / "e.f").mkdir()
     (tmp_path / "e.f" / "Votes.xml").write_bytes(b"<votes/>")
-    _archive(tmp_path / "g.h.7z", {"Users.xml": b"<users/>"})
+    write_archive(tmp_path / "g.h.7z", {"Users.xml": b"<users/>"})
     with pytest.raises(InputError) as caught:
         find_sites(tmp_path)
     message = str(caught.value)
@@ -147,15 +145,17 @@ def test_every_wrong_source_is_named_at_once(tmp_path: Path) -> None:
         assert part in message
 
 
-def test_a_cut_archive_is_named(tmp_path: Path) -> None:
-    path = _archive(tmp_path / "a.b.7z", {"Posts.xml": BODY})
+def test_a_cut_archive_is_named(write_archive: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.b.7z", {"Posts.xml": BODY})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"a\.b\.7z is a damaged 7z"):
         find_sites(tmp_path)
 
 
-def test_a_site_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    _archive(tmp_path / "a.b.7z", {"Posts.xml": b"<posts/>"})
+def test_a_site_that_is_there_twice_is_refused(
+    write_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_archive(tmp_path / "a.b.7z", {"Posts.xml": b"<posts/>"})
     (tmp_path / "a.b").mkdir()
     (tmp_path / "a.b" / "Posts.xml").write_bytes(b"<posts/>")
     with pytest.raises(InputError, match="there twice"):

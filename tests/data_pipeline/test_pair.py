@@ -306,6 +306,20 @@ def test_a_post_without_text_leaves_its_group() -> None:
 
 
 REMOVALS = st.sets(st.integers(0, 29), max_size=15)
+"""Numbers of answers: 6 q + i is the i-th of question q."""
+
+
+def _voted(votes: list[list[int]]) -> list[dict[str, Any]]:
+    posts: list[dict[str, Any]] = []
+    for index, scores in enumerate(votes):
+        first = 100 * index + 1
+        posts.append(_question(first))
+        posts += [_answer(first + 1 + i, s, first) for i, s in enumerate(scores)]
+    return posts
+
+
+def _id_of(number: int) -> int:
+    return 100 * (number // 6) + 2 + number % 6
 
 
 @settings(max_examples=12)
@@ -313,18 +327,12 @@ REMOVALS = st.sets(st.integers(0, 29), max_size=15)
 def test_pairs_beside_posts_without_text_are_those_without_these_posts(
     votes: list[list[int]], policy: PairPolicy, cap: int, textless: set[int]
 ) -> None:
-    posts: list[dict[str, Any]] = []
-    for index, scores in enumerate(votes):
-        first = 100 * index + 1
-        posts.append(_question(first))
-        answers = [_answer(first + 1 + i, s, first) for i, s in enumerate(scores)]
-        posts += [
-            {**answer, "body": "<p></p>"} if 6 * index + i in textless else answer
-            for i, answer in enumerate(answers)
-        ]
+    posts = _voted(votes)
+    ids = {_id_of(number) for number in textless}
+    beside = [{**post, "body": "<p></p>"} if post["post_id"] in ids else post for post in posts]
+    with_text = [post for post in posts if post["post_id"] not in ids]
     pairing = {"policy": policy, "max_pairs_per_question": cap}
-    with_text = [post for post in posts if post["body"] != "<p></p>"]
-    assert _pair(posts, **pairing).groups == _pair(with_text, **pairing).groups
+    assert _pair(beside, **pairing).groups == _pair(with_text, **pairing).groups
 
 
 @settings(max_examples=12)
@@ -332,13 +340,8 @@ def test_pairs_beside_posts_without_text_are_those_without_these_posts(
 def test_pairs_after_a_removal_are_those_that_the_rest_alone_would_give(
     votes: list[list[int]], policy: PairPolicy, cap: int, removed: set[int]
 ) -> None:
-    """The answer with the number 6 q + i is the i-th of question q."""
-    posts: list[dict[str, Any]] = []
-    for index, scores in enumerate(votes):
-        first = 100 * index + 1
-        posts.append(_question(first))
-        posts += [_answer(first + 1 + i, s, first) for i, s in enumerate(scores)]
-    gone = {100 * (n // 6) + 2 + n % 6 for n in removed}
+    posts = _voted(votes)
+    gone = {_id_of(number) for number in removed}
     rest = _pair(
         [post for post in posts if post["post_id"] not in gone],
         policy=policy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import py7zr
@@ -17,28 +18,25 @@ BODY = b"<posts>" + b"".join(b'<row Id="%d" />\n' % i for i in range(20_000)) + 
 CHUNK = 64 * 1024
 
 
-def _archive(
-    path: Path, members: dict[str, bytes], filters: list[dict[str, int]] | None = None
-) -> Path:
-    with py7zr.SevenZipFile(path, "w", filters=filters) as archive:
-        for name, data in members.items():
-            archive.writestr(data, name)
-    return path
-
-
 @pytest.mark.parametrize(
     "method", [py7zr.FILTER_LZMA2, py7zr.FILTER_BZIP2, py7zr.FILTER_LZMA, py7zr.FILTER_ZSTD]
 )
 @pytest.mark.usefixtures("unpacker")
-def test_a_member_streams_out_of_an_archive_of_any_method(tmp_path: Path, method: int) -> None:
+def test_a_member_streams_out_of_an_archive_of_any_method(
+    write_archive: Callable[..., Path], tmp_path: Path, method: int
+) -> None:
     filters = [{"id": method} if method != py7zr.FILTER_ZSTD else {"id": method, "level": 3}]
-    path = _archive(tmp_path / "a.b.7z", {"Badges.xml": b"x" * 99999, "Posts.xml": BODY}, filters)
+    path = write_archive(
+        tmp_path / "a.b.7z", {"Badges.xml": b"x" * 99999, "Posts.xml": BODY}, filters
+    )
     assert b"".join(unpack_member(path, "Posts.xml", CHUNK)) == BODY
 
 
 @pytest.mark.usefixtures("unpacker")
-def test_a_reader_that_stops_early_ends_the_extraction(tmp_path: Path) -> None:
-    path = _archive(tmp_path / "a.b.7z", {"Posts.xml": BODY * 5})
+def test_a_reader_that_stops_early_ends_the_extraction(
+    write_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_archive(tmp_path / "a.b.7z", {"Posts.xml": BODY * 5})
     num_threads = threading.active_count()
     pieces = unpack_member(path, "Posts.xml", CHUNK)
     assert len(next(pieces)) >= CHUNK
@@ -61,8 +59,8 @@ def test_the_program_and_the_package_give_the_same_bytes(
 
 
 def test_a_member_whose_name_looks_like_a_pattern_is_taken_literally(
-    tmp_path: Path, unpacker: str
+    write_archive: Callable[..., Path], tmp_path: Path, unpacker: str
 ) -> None:
     members = {"*/Posts.xml": b"<posts>one</posts>", "a/posts.XML.bak": b"<posts>two</posts>"}
-    path = _archive(tmp_path / "a.b.7z", members)
+    path = write_archive(tmp_path / "a.b.7z", members)
     assert b"".join(unpack_member(path, "*/Posts.xml", CHUNK)) == b"<posts>one</posts>", unpacker
