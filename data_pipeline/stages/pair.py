@@ -126,6 +126,9 @@ def pair_posts(posts: pa.Table, find: Callable[[pa.Table], PairTables]) -> Paire
 
     `find` is given posts in the global order, without their text.
     """
+    # 64-bit offsets: a bucket may hold more than 2 GB of text.
+    place = posts.schema.get_field_index("body")
+    posts = posts.set_column(place, "body", posts["body"].cast(pa.large_string()))
     order = global_order(posts)
     judged = find(posts.drop_columns(["title", "tags", "body"]).take(pa.array(order)))
     texts, num_plain = _to_markdown(posts.take(pa.array(order[judged.rows()])))
@@ -143,7 +146,6 @@ def _to_markdown(posts: pa.Table) -> tuple[pa.Table, int]:
     num_plain = 0
     for batch in posts.to_batches(max_chunksize=8192):
         converted = [to_markdown(html) for html in batch["body"].to_pylist()]
-        # 64-bit offsets: a bucket may hold more than 2 GB of text.
         bodies.append(pa.array([text for text, _ in converted], pa.large_string()))
         num_plain += sum(was_plain for _, was_plain in converted)
     titles = [" ".join(title.split()) if title else None for title in posts["title"].to_pylist()]
