@@ -10,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from worldpm.artifacts import write_atomic
+from worldpm.errors import WorldPMError
 
 
 def write_bucket_file(path: Path, table: pa.Table, buckets: np.ndarray, num_buckets: int) -> None:
-    """Write the table's rows sorted by bucket (stable), one record batch a bucket, atomically."""
+    """Write the table's rows sorted by bucket (stable), one record batch a bucket, atomically.
+
+    Raises:
+        WorldPMError: a bucket's text does not fit into one record batch.
+    """
     order = np.argsort(buckets, kind="stable")
     ends = np.searchsorted(buckets[order], np.arange(num_buckets), side="right")
     is_sorted = bool(np.all(buckets[1:] >= buckets[:-1]))  # as with a single bucket
@@ -49,4 +54,6 @@ def read_bucket(paths: Iterable[Path], bucket: int, schema: pa.Schema) -> pa.Tab
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
     batches = table.combine_chunks().to_batches()
+    if len(batches) > 1:  # 32-bit offsets end there
+        raise WorldPMError("a bucket of one file holds more than 2 GB of text: set more buckets")
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
