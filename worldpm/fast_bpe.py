@@ -30,7 +30,8 @@ QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen2's tokenizer cuts text into words, the only cutting known here."""
+"""How Qwen2's tokenizer cuts text into words: contractions, words with one leading character,
+single digits, punctuation, line breaks. The only cutting known here."""
 
 # tiktoken's pattern matcher keeps a place to return to for every space of a run, up to a million.
 MAX_CHARACTERS = 32_768

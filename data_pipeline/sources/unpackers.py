@@ -91,8 +91,7 @@ def _read_ahead(unpack: Callable[[Callable[[bytes], None]], None]) -> Iterator[b
     finally:
         stop.set()
         while thread.is_alive():
-            with_piece = not pieces.empty()
-            if with_piece:
+            if not pieces.empty():  # the thread may wait for room
                 pieces.get()
             thread.join(timeout=0.01)
 

@@ -16,15 +16,9 @@ from data_pipeline.config import TokenizerConfig
 from data_pipeline.stage import Stage, TaskResult
 from worldpm.artifacts import file_sha256
 from worldpm.chat_template import CHATML_OWN, TEMPLATE_FILE, Encoder
+from worldpm.fast_bpe import QWEN_WORDS
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
-
-# How Qwen2's tokenizer cuts text into words: contractions, words with one leading character,
-# single digits, punctuation, line breaks.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> Tokenizer:
     tokenizer.normalizer = token_normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(QWEN_WORDS), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -10,17 +10,13 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from worldpm.chat_template import CHATML_OWN, Encoder
+from worldpm.fast_bpe import QWEN_WORDS
 
 TEXT = [
     "What is the best way to sleep well? Keep a regular schedule, and avoid coffee at night.",
     "The cat sat on the mat; the dog did not.\n\n* a list\n* of two `items`",
     "def add(a, b):\n    return a + b\n",
 ]
-
-QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def train_tokenizer(special_tokens: list[str], vocab_size: int = 384) -> Tokenizer:
